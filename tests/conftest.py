@@ -1,0 +1,25 @@
+"""What all tests share: a seeded generator, and where the real data lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["GLOG_v"] = "3"  # before the first import of MindSpore, which reads it once
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20150518)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real labelled data; tests that need it are skipped where it is not there."""
+    root = Path(os.environ.get("UNET_REAL_DATA", "../shared/data"))
+    if not root.is_dir():
+        pytest.skip(f"no real data at {root}; set UNET_REAL_DATA")
+    return root

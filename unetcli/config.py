@@ -1,0 +1,388 @@
+"""The settings of a run, checked: presets, files and single values laid over each other.
+
+A run is described by one `Config`. It is built by `load_config`, which lays a preset, a settings file,
+`--set` values and the options of a command over the defaults, in that order, and refuses what it does
+not know with a suggestion. The resolved value is written into the run, and training from that file
+repeats the run.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from unetcli.errors import ConfigError, suggestion
+from unetcli.files import write_text
+
+Settings = dict[str, Any]
+
+
+class Section(BaseModel, frozen=True, extra="forbid"):
+    """A group of settings; frozen, and closed to names it does not know."""
+
+
+class ModelSettings(Section):
+    """The network; section `model`."""
+
+    architecture: Literal["unet", "unet_valid"] = Field(
+        "unet", description="'unet' pads its convolutions; 'unet_valid' is the original, 572 px in and 388 px out."
+    )
+    in_channels: int | None = Field(None, ge=1, description="Channels of an image; taken from the dataset if unset.")
+    num_classes: int | None = Field(None, ge=2, description="Classes with background; taken from the dataset if unset.")
+    base_channels: int = Field(64, ge=1, description="Channels of the first level, doubled at each ('base_c').")
+    feature_scale: int = Field(1, ge=1, description="Divides the channels of every level.")
+    depth: int = Field(5, ge=2, le=8, description="Levels of resolution; there are depth - 1 poolings.")
+    norm: Literal["batch", "none"] = Field("batch", description="Normalisation after a convolution ('use_bn').")
+    residual: bool = Field(False, description="Add a 1x1 convolution of a block's input to its output.")
+    upsample: Literal["transposed", "bilinear", "nearest"] = Field(
+        "transposed", description="How the decoder doubles the size ('use_deconv', 'bilinear')."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of values dropped at the end of the contracting path.")
+
+    @model_validator(mode="after")
+    def _channels_divide(self) -> Self:
+        if self.base_channels % self.feature_scale:
+            raise ValueError(
+                f"base_channels {self.base_channels} is not divisible by feature_scale {self.feature_scale}"
+            )
+        return self
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each level, the finest first."""
+        return tuple(self.base_channels // self.feature_scale * 2**level for level in range(self.depth))
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the input per pixel of the coarsest level."""
+        return int(2 ** (self.depth - 1))
+
+    @property
+    def margin(self) -> int:
+        """Pixels that the network eats at each border: 0 if it pads, 92 for the original of depth 5."""
+        if self.architecture == "unet":
+            return 0
+        # two 3x3 convolutions eat 2 px a side at each level, down and up, and once at the bottom
+        return 2 * (2 * sum(2**level for level in range(self.depth - 1)) + self.stride)
+
+    def check_size(self, name: str, size: Sequence[int]) -> None:
+        """Raise ValueError if the network cannot take an input of `size` pixels."""
+        for length in size:
+            inner = length - 2 * self.margin
+            # the valid network's output is 2 * (stride * n - 2) less what the way up eats, hence the remainder
+            offset = 0 if self.margin == 0 else _valid_remainder(self.depth)
+            if inner <= 0 or (length - offset) % self.stride:
+                below = length - (length - offset) % self.stride
+                fitting = [n for n in (below, below + self.stride) if n > 2 * self.margin]
+                raise ValueError(
+                    f"{name} {length} does not fit a network of depth {self.depth}; "
+                    f"the nearest that do are {' and '.join(map(str, fitting)) or below + self.stride}"
+                )
+
+
+def _valid_remainder(depth: int) -> int:
+    """Remainder modulo the stride of the input sizes that the valid network pools without loss."""
+    eaten = sum(4 * 2**level for level in range(depth - 1))
+    return eaten % 2 ** (depth - 1)
+
+
+class DataSettings(Section):
+    """What is trained on; section `data`."""
+
+    dataset: Path | None = Field(None, description="The dataset folder; the newest in datasets/ if unset.")
+    fold: int = Field(0, ge=0, description="Which split of the dataset to validate on ('cross_valid_ind').")
+    patch_size: tuple[int, int] = Field((256, 256), description="Rows and columns of a training patch, in pixels.")
+    normalization: Literal["range", "zscore", "percentile"] = Field(
+        "range",
+        description="'range' maps lower..upper to -1..1; 'percentile' an image's own 1 % and 99 %; "
+        "'zscore' subtracts an image's mean and divides by its deviation.",
+    )
+    lower: float | None = Field(None, description="Intensity that becomes -1 under 'range'; from the dataset if unset.")
+    upper: float | None = Field(None, description="Intensity that becomes 1 under 'range'; from the dataset if unset.")
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> Self:
+        if self.lower is not None and self.upper is not None and self.lower >= self.upper:
+            raise ValueError(f"lower {self.lower} must be less than upper {self.upper}")
+        return self
+
+
+class AugmentationSettings(Section):
+    """How training patches are varied; section `augmentation`. A probability of 0 leaves a part out."""
+
+    flip: bool = Field(True, description="Mirror each axis with probability 0.5.")
+    quarter_turns: bool = Field(True, description="Turn by a random multiple of 90 degrees.")
+    affine_probability: float = Field(0.0, ge=0, le=1, description="Share of patches that are turned, scaled, sheared.")
+    rotation: float = Field(180.0, ge=0, le=180, description="Largest rotation, in degrees.")
+    scale: tuple[float, float] = Field((0.8, 1.2), description="Least and largest magnification.")
+    shear: float = Field(0.0, ge=0, lt=60, description="Largest shear, in degrees.")
+    shift: float = Field(0.0, ge=0, description="Largest shift along an axis, in pixels.")
+    elastic_probability: float = Field(0.0, ge=0, le=1, description="Share of patches that are deformed smoothly.")
+    elastic_std: float = Field(10.0, ge=0, description="Standard deviation of the coarse displacements, in pixels.")
+    elastic_grid: int = Field(3, ge=2, description="Points a side of the coarse displacement grid.")
+    intensity_probability: float = Field(0.0, ge=0, le=1, description="Share of patches for each of the four below.")
+    brightness: float = Field(0.2, ge=0, description="Largest change added to intensities, which span -1..1.")
+    contrast: tuple[float, float] = Field((0.8, 1.2), description="Least and largest factor about a patch's mean.")
+    gamma: tuple[float, float] = Field((0.8, 1.25), description="Least and largest exponent over a patch's range.")
+    noise: float = Field(0.1, ge=0, description="Largest standard deviation of Gaussian noise.")
+
+    @model_validator(mode="after")
+    def _intervals_ascend(self) -> Self:
+        for name in ("scale", "contrast", "gamma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} must be two positive numbers, the lesser first, got {low} and {high}")
+        return self
+
+
+class LossSettings(Section):
+    """What is minimised, a weighted sum; section `loss`. A weight of 0 leaves a part out."""
+
+    cross_entropy: float = Field(1.0, ge=0, description="Weight of softmax cross entropy.")
+    dice: float = Field(0.0, ge=0, description="Weight of soft Dice loss.")
+    dice_denominator: Literal["linear", "squared"] = Field("linear", description="Sums of values, or of squares.")
+    dice_smooth: float = Field(1.0, ge=0, description="Added to numerator and denominator of Dice.")
+    dice_background: bool = Field(True, description="Let the background count as a class in Dice.")
+    focal: float = Field(0.0, ge=0, description="Weight of focal loss.")
+    focal_gamma: float = Field(2.0, ge=0, description="How strongly focal loss turns from easy pixels.")
+
+    @model_validator(mode="after")
+    def _something_to_minimise(self) -> Self:
+        if not self.cross_entropy + self.dice + self.focal > 0:
+            raise ValueError("one of cross_entropy, dice and focal must have a positive weight")
+        return self
+
+
+class OptimizerSettings(Section):
+    """Section `optimizer`."""
+
+    name: Literal["adam", "adamw", "sgd"] = Field("adamw", description="The update rule.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak rate of the schedule, after warm-up.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled for adamw, added to gradients otherwise.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd.")
+    nesterov: bool = Field(False, description="Nesterov momentum for sgd.")
+    clip_norm: float | None = Field(None, gt=0, description="Largest global norm of a step's gradients.")
+    loss_scale: float | None = Field(None, ge=1, description="Fixed loss scale for float16; none trains in float32.")
+
+
+class ScheduleSettings(Section):
+    """How the learning rate runs over the steps; section `schedule`."""
+
+    name: Literal["constant", "cosine", "polynomial"] = Field("cosine", description="Its shape after warm-up.")
+    warmup_steps: int = Field(0, ge=0, description="Steps of linear rise to the peak.")
+    warmup_ratio: float = Field(0.0, ge=0, le=1, description="Share of the peak that the rise begins from.")
+    final_ratio: float = Field(0.0, ge=0, le=1, description="Share of the peak that is left at the last step.")
+    power: float = Field(0.9, gt=0, description="Exponent of the polynomial.")
+
+
+class TrainSettings(Section):
+    """Section `train`."""
+
+    epochs: int = Field(30, ge=1, description="Epochs of `steps_per_epoch` steps.")
+    steps_per_epoch: int | None = Field(
+        None, ge=1, description="Steps an epoch; as many as show every training pixel about once if unset."
+    )
+    batch_size: int = Field(4, ge=1, description="Patches per device and step.")
+    seed: int = Field(1, ge=0, description="Of weights, patches, augmentation and dropout.")
+    validate_every: int = Field(1, ge=1, description="Epochs between validations ('eval_interval').")
+    patience: int | None = Field(
+        None, ge=1, description="Validations without a better mean IoU before training stops; never if unset."
+    )
+    average_decay: float = Field(
+        0.0, ge=0, lt=1, description="Decay of the running average of weights that is validated and kept; 0 is none."
+    )
+    workers: int = Field(1, ge=1, le=64, description="Threads that make patches.")
+
+
+class InferenceSettings(Section):
+    """How a whole image goes through the network; section `inference`."""
+
+    tile_size: tuple[int, int] | None = Field(None, description="Rows and columns of a tile; the patch size if unset.")
+    overlap: float = Field(0.25, ge=0, le=0.9, description="Least share of a tile that its neighbour repeats.")
+    blending: Literal["gaussian", "constant"] = Field("gaussian", description="Weights of overlapping tiles.")
+    batch_size: int = Field(4, ge=1, description="Most tiles that go through the network at once.")
+    tta: bool = Field(False, description="Average over the flips and quarter turns of an image.")
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    preset: str | None = Field(None, description="The preset it began from.")
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    train: TrainSettings = TrainSettings()
+    inference: InferenceSettings = InferenceSettings()
+
+    @model_validator(mode="after")
+    def _sizes_fit_the_network(self) -> Self:
+        self.model.check_size("data.patch_size", self.data.patch_size)
+        if self.inference.tile_size is not None:
+            self.model.check_size("inference.tile_size", self.inference.tile_size)
+        return self
+
+    @property
+    def tile_size(self) -> tuple[int, int]:
+        """Rows and columns of a tile at prediction."""
+        return self.inference.tile_size or self.data.patch_size
+
+    def with_values(self, values: Mapping[str, Any]) -> Config:
+        """This configuration with dotted names replaced, checked as a whole."""
+        settings = self.model_dump(mode="json")
+        for name, value in values.items():
+            _set_dotted(settings, name, value)
+        return _validated(settings, "settings")
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets that come with the package."""
+    return tuple(sorted(Path(file.name).stem for file in _presets().iterdir() if file.name.endswith(".yaml")))
+
+
+def load_config(
+    preset: str | None = None,
+    file: Path | None = None,
+    assignments: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Config:
+    """Lay a preset, a settings file, `a.b=c` assignments and options over the defaults, in this order.
+
+    Args:
+        preset: Name of a preset; may also stand as `preset:` in the file.
+        file: A YAML settings file, such as the `config.yaml` of a run.
+        assignments: Texts of the form `section.name=value`, the value in YAML.
+        options: Dotted names to values; `None` means that the option was not given.
+
+    Raises:
+        ConfigError: For a file that cannot be read, an unknown name or a value out of range.
+    """
+    from_file = _read_yaml(file) if file else {}
+    preset = preset or cast("str | None", from_file.get("preset"))
+    settings: Settings = {}
+    _check_names(from_file, str(file))
+    if preset is not None:
+        _merge(settings, _read_preset(preset) | {"preset": preset})
+    _merge(settings, from_file | ({"preset": preset} if preset else {}))
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {assignment}: no '='", hint="write --set section.name=value")
+        _set_dotted(settings, name.strip(), _parse_yaml(value, f"--set {assignment}"))
+    for name, value in (options or {}).items():
+        if value is not None:
+            _set_dotted(settings, name, value)
+    return _validated(settings, str(file or "settings"))
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write every setting to a YAML file that `load_config` reads back to an equal value."""
+    stream = io.StringIO()
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
+    yaml.dump(config.model_dump(mode="json"), stream)  # pyright: ignore[reportUnknownMemberType]
+    write_text(path, stream.getvalue())
+
+
+def _presets() -> Any:
+    return resources.files("unetcli") / "presets"
+
+
+def _read_preset(name: str) -> Settings:
+    if name not in preset_names():
+        raise ConfigError(f"--preset {name}: no such preset", hint=suggestion(name, preset_names()))
+    settings = _as_settings(_parse_yaml((_presets() / f"{name}.yaml").read_text("utf-8"), f"preset {name}"), name)
+    _check_names(settings, f"preset {name}")
+    return settings
+
+
+def _read_yaml(path: Path) -> Settings:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read ({reason})", hint="give --config a YAML file of settings") from error
+    return _as_settings(_parse_yaml(text, str(path)), str(path))
+
+
+def _as_settings(value: Any, place: str) -> Settings:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{place}: a settings file holds sections of names and values, not {type(value).__name__}")
+    return cast("Settings", value)
+
+
+def _parse_yaml(text: str, place: str) -> Any:
+    try:
+        return YAML(typ="safe", pure=True).load(text)  # pyright: ignore[reportUnknownMemberType]
+    except YAMLError as error:
+        raise ConfigError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _merge(below: Settings, above: Mapping[str, Any]) -> None:
+    """Lay `above` over `below`, section by section."""
+    for name, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(name), dict):
+            below[name] |= value
+        else:
+            below[name] = dict(cast("Settings", value)) if isinstance(value, dict) else value
+
+
+def _sections() -> dict[str, type[Section]]:
+    return {
+        name: field.annotation
+        for name, field in Config.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }
+
+
+def _check_names(settings: Mapping[str, Any], place: str) -> None:
+    """Raise `ConfigError` with a suggestion at the first name that is not a setting."""
+    sections = _sections()
+    for name, value in settings.items():
+        if name not in Config.model_fields:
+            raise ConfigError(f"{place}: {name}: no such section", hint=suggestion(name, Config.model_fields))
+        if name not in sections:
+            continue
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"{place}: {name}: is a section, but found {value!r}", hint=f"write {name}: {{name: value}}"
+            )
+        for key in cast("Settings", value):
+            if key not in sections[name].model_fields:
+                raise ConfigError(
+                    f"{place}: {name}.{key}: no such setting", hint=suggestion(key, sections[name].model_fields)
+                )
+
+
+def _set_dotted(settings: Settings, name: str, value: Any) -> None:
+    section, _, key = name.partition(".")
+    sections = _sections()
+    if section not in sections:
+        every = [f"{s}.{k}" for s, kind in sections.items() for k in kind.model_fields]
+        raise ConfigError(f"{name}: no such setting", hint=suggestion(name, every if section else sections))
+    if key not in sections[section].model_fields:
+        raise ConfigError(f"{name}: no such setting", hint=suggestion(key, sections[section].model_fields))
+    settings.setdefault(section, {})[key] = value
+
+
+def _validated(settings: Settings, place: str) -> Config:
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        found = "" if isinstance(first["input"], dict | BaseModel) else f", found {first['input']!r}"
+        raise ConfigError(f"{place}: {name + ': ' if name else ''}{reason}{found}") from error

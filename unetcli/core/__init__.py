@@ -1,0 +1,1 @@
+"""Functions of arrays: tiling, measures, augmentation, splits. No files, no MindSpore."""

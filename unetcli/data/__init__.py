@@ -1,0 +1,1 @@
+"""Files in and out: dataset sources, the manifest, MindRecord, images, training patches."""
