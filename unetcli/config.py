@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -24,27 +24,36 @@ from unetcli.files import write_text
 Settings = dict[str, Any]
 
 
-class Section(BaseModel, frozen=True, extra="forbid"):
+class Section(BaseModel):
     """A group of settings; frozen, and closed to names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelSettings(Section):
     """The network; section `model`."""
 
     architecture: Literal["unet", "unet_valid"] = Field(
-        "unet", description="'unet' pads its convolutions; 'unet_valid' is the original, 572 px in and 388 px out."
+        default="unet",
+        description="'unet' pads its convolutions; 'unet_valid' is the original, 572 px in and 388 px out.",
     )
-    in_channels: int | None = Field(None, ge=1, description="Channels of an image; taken from the dataset if unset.")
-    num_classes: int | None = Field(None, ge=2, description="Classes with background; taken from the dataset if unset.")
-    base_channels: int = Field(64, ge=1, description="Channels of the first level, doubled at each ('base_c').")
-    feature_scale: int = Field(1, ge=1, description="Divides the channels of every level.")
-    depth: int = Field(5, ge=2, le=8, description="Levels of resolution; there are depth - 1 poolings.")
-    norm: Literal["batch", "none"] = Field("batch", description="Normalisation after a convolution ('use_bn').")
-    residual: bool = Field(False, description="Add a 1x1 convolution of a block's input to its output.")
+    in_channels: int | None = Field(
+        default=None, ge=1, description="Channels of an image; taken from the dataset if unset."
+    )
+    num_classes: int | None = Field(
+        default=None, ge=2, description="Classes with background; taken from the dataset if unset."
+    )
+    base_channels: int = Field(default=64, ge=1, description="Channels of the first level, doubled at each ('base_c').")
+    feature_scale: int = Field(default=1, ge=1, description="Divides the channels of every level.")
+    depth: int = Field(default=5, ge=2, le=8, description="Levels of resolution; there are depth - 1 poolings.")
+    norm: Literal["batch", "none"] = Field(default="batch", description="Normalisation after a convolution ('use_bn').")
+    residual: bool = Field(default=False, description="Add a 1x1 convolution of a block's input to its output.")
     upsample: Literal["transposed", "bilinear", "nearest"] = Field(
-        "transposed", description="How the decoder doubles the size ('use_deconv', 'bilinear')."
+        default="transposed", description="How the decoder doubles the size ('use_deconv', 'bilinear')."
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of values dropped at the end of the contracting path.")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of values dropped at the end of the contracting path."
+    )
 
     @model_validator(mode="after")
     def _channels_divide(self) -> Self:
@@ -96,16 +105,22 @@ def _valid_remainder(depth: int) -> int:
 class DataSettings(Section):
     """What is trained on; section `data`."""
 
-    dataset: Path | None = Field(None, description="The dataset folder; the newest in datasets/ if unset.")
-    fold: int = Field(0, ge=0, description="Which split of the dataset to validate on ('cross_valid_ind').")
-    patch_size: tuple[int, int] = Field((256, 256), description="Rows and columns of a training patch, in pixels.")
+    dataset: Path | None = Field(default=None, description="The dataset folder; the newest in datasets/ if unset.")
+    fold: int = Field(default=0, ge=0, description="Which split of the dataset to validate on ('cross_valid_ind').")
+    patch_size: tuple[int, int] = Field(
+        default=(256, 256), description="Rows and columns of a training patch, in pixels."
+    )
     normalization: Literal["range", "zscore", "percentile"] = Field(
-        "range",
+        default="range",
         description="'range' maps lower..upper to -1..1; 'percentile' an image's own 1 % and 99 %; "
         "'zscore' subtracts an image's mean and divides by its deviation.",
     )
-    lower: float | None = Field(None, description="Intensity that becomes -1 under 'range'; from the dataset if unset.")
-    upper: float | None = Field(None, description="Intensity that becomes 1 under 'range'; from the dataset if unset.")
+    lower: float | None = Field(
+        default=None, description="Intensity that becomes -1 under 'range'; from the dataset if unset."
+    )
+    upper: float | None = Field(
+        default=None, description="Intensity that becomes 1 under 'range'; from the dataset if unset."
+    )
 
     @model_validator(mode="after")
     def _range_ascends(self) -> Self:
@@ -117,21 +132,33 @@ class DataSettings(Section):
 class AugmentationSettings(Section):
     """How training patches are varied; section `augmentation`. A probability of 0 leaves a part out."""
 
-    flip: bool = Field(True, description="Mirror each axis with probability 0.5.")
-    quarter_turns: bool = Field(True, description="Turn by a random multiple of 90 degrees.")
-    affine_probability: float = Field(0.0, ge=0, le=1, description="Share of patches that are turned, scaled, sheared.")
-    rotation: float = Field(180.0, ge=0, le=180, description="Largest rotation, in degrees.")
-    scale: tuple[float, float] = Field((0.8, 1.2), description="Least and largest magnification.")
-    shear: float = Field(0.0, ge=0, lt=60, description="Largest shear, in degrees.")
-    shift: float = Field(0.0, ge=0, description="Largest shift along an axis, in pixels.")
-    elastic_probability: float = Field(0.0, ge=0, le=1, description="Share of patches that are deformed smoothly.")
-    elastic_std: float = Field(10.0, ge=0, description="Standard deviation of the coarse displacements, in pixels.")
-    elastic_grid: int = Field(3, ge=2, description="Points a side of the coarse displacement grid.")
-    intensity_probability: float = Field(0.0, ge=0, le=1, description="Share of patches for each of the four below.")
-    brightness: float = Field(0.2, ge=0, description="Largest change added to intensities, which span -1..1.")
-    contrast: tuple[float, float] = Field((0.8, 1.2), description="Least and largest factor about a patch's mean.")
-    gamma: tuple[float, float] = Field((0.8, 1.25), description="Least and largest exponent over a patch's range.")
-    noise: float = Field(0.1, ge=0, description="Largest standard deviation of Gaussian noise.")
+    flip: bool = Field(default=True, description="Mirror each axis with probability 0.5.")
+    quarter_turns: bool = Field(default=True, description="Turn by a random multiple of 90 degrees.")
+    affine_probability: float = Field(
+        default=0.0, ge=0, le=1, description="Share of patches that are turned, scaled, sheared."
+    )
+    rotation: float = Field(default=180.0, ge=0, le=180, description="Largest rotation, in degrees.")
+    scale: tuple[float, float] = Field(default=(0.8, 1.2), description="Least and largest magnification.")
+    shear: float = Field(default=0.0, ge=0, lt=60, description="Largest shear, in degrees.")
+    shift: float = Field(default=0.0, ge=0, description="Largest shift along an axis, in pixels.")
+    elastic_probability: float = Field(
+        default=0.0, ge=0, le=1, description="Share of patches that are deformed smoothly."
+    )
+    elastic_std: float = Field(
+        default=10.0, ge=0, description="Standard deviation of the coarse displacements, in pixels."
+    )
+    elastic_grid: int = Field(default=3, ge=2, description="Points a side of the coarse displacement grid.")
+    intensity_probability: float = Field(
+        default=0.0, ge=0, le=1, description="Share of patches for each of the four below."
+    )
+    brightness: float = Field(default=0.2, ge=0, description="Largest change added to intensities, which span -1..1.")
+    contrast: tuple[float, float] = Field(
+        default=(0.8, 1.2), description="Least and largest factor about a patch's mean."
+    )
+    gamma: tuple[float, float] = Field(
+        default=(0.8, 1.25), description="Least and largest exponent over a patch's range."
+    )
+    noise: float = Field(default=0.1, ge=0, description="Largest standard deviation of Gaussian noise.")
 
     @model_validator(mode="after")
     def _intervals_ascend(self) -> Self:
@@ -145,13 +172,15 @@ class AugmentationSettings(Section):
 class LossSettings(Section):
     """What is minimised, a weighted sum; section `loss`. A weight of 0 leaves a part out."""
 
-    cross_entropy: float = Field(1.0, ge=0, description="Weight of softmax cross entropy.")
-    dice: float = Field(0.0, ge=0, description="Weight of soft Dice loss.")
-    dice_denominator: Literal["linear", "squared"] = Field("linear", description="Sums of values, or of squares.")
-    dice_smooth: float = Field(1.0, ge=0, description="Added to numerator and denominator of Dice.")
-    dice_background: bool = Field(True, description="Let the background count as a class in Dice.")
-    focal: float = Field(0.0, ge=0, description="Weight of focal loss.")
-    focal_gamma: float = Field(2.0, ge=0, description="How strongly focal loss turns from easy pixels.")
+    cross_entropy: float = Field(default=1.0, ge=0, description="Weight of softmax cross entropy.")
+    dice: float = Field(default=0.0, ge=0, description="Weight of soft Dice loss.")
+    dice_denominator: Literal["linear", "squared"] = Field(
+        default="linear", description="Sums of values, or of squares."
+    )
+    dice_smooth: float = Field(default=1.0, ge=0, description="Added to numerator and denominator of Dice.")
+    dice_background: bool = Field(default=True, description="Let the background count as a class in Dice.")
+    focal: float = Field(default=0.0, ge=0, description="Weight of focal loss.")
+    focal_gamma: float = Field(default=2.0, ge=0, description="How strongly focal loss turns from easy pixels.")
 
     @model_validator(mode="after")
     def _something_to_minimise(self) -> Self:
@@ -163,58 +192,65 @@ class LossSettings(Section):
 class OptimizerSettings(Section):
     """Section `optimizer`."""
 
-    name: Literal["adam", "adamw", "sgd"] = Field("adamw", description="The update rule.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak rate of the schedule, after warm-up.")
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled for adamw, added to gradients otherwise.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd.")
-    nesterov: bool = Field(False, description="Nesterov momentum for sgd.")
-    clip_norm: float | None = Field(None, gt=0, description="Largest global norm of a step's gradients.")
-    loss_scale: float | None = Field(None, ge=1, description="Fixed loss scale for float16; none trains in float32.")
+    name: Literal["adam", "adamw", "sgd"] = Field(default="adamw", description="The update rule.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Peak rate of the schedule, after warm-up.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled for adamw, added to gradients otherwise.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd.")
+    nesterov: bool = Field(default=False, description="Nesterov momentum for sgd.")
+    clip_norm: float | None = Field(default=None, gt=0, description="Largest global norm of a step's gradients.")
+    loss_scale: float | None = Field(
+        default=None, ge=1, description="Fixed loss scale for float16; none trains in float32."
+    )
 
 
 class ScheduleSettings(Section):
     """How the learning rate runs over the steps; section `schedule`."""
 
-    name: Literal["constant", "cosine", "polynomial"] = Field("cosine", description="Its shape after warm-up.")
-    warmup_steps: int = Field(0, ge=0, description="Steps of linear rise to the peak.")
-    warmup_ratio: float = Field(0.0, ge=0, le=1, description="Share of the peak that the rise begins from.")
-    final_ratio: float = Field(0.0, ge=0, le=1, description="Share of the peak that is left at the last step.")
-    power: float = Field(0.9, gt=0, description="Exponent of the polynomial.")
+    name: Literal["constant", "cosine", "polynomial"] = Field(default="cosine", description="Its shape after warm-up.")
+    warmup_steps: int = Field(default=0, ge=0, description="Steps of linear rise to the peak.")
+    warmup_ratio: float = Field(default=0.0, ge=0, le=1, description="Share of the peak that the rise begins from.")
+    final_ratio: float = Field(default=0.0, ge=0, le=1, description="Share of the peak that is left at the last step.")
+    power: float = Field(default=0.9, gt=0, description="Exponent of the polynomial.")
 
 
 class TrainSettings(Section):
     """Section `train`."""
 
-    epochs: int = Field(30, ge=1, description="Epochs of `steps_per_epoch` steps.")
+    epochs: int = Field(default=30, ge=1, description="Epochs of `steps_per_epoch` steps.")
     steps_per_epoch: int | None = Field(
-        None, ge=1, description="Steps an epoch; as many as show every training pixel about once if unset."
+        default=None, ge=1, description="Steps an epoch; as many as show every training pixel about once if unset."
     )
-    batch_size: int = Field(4, ge=1, description="Patches per device and step.")
-    seed: int = Field(1, ge=0, description="Of weights, patches, augmentation and dropout.")
-    validate_every: int = Field(1, ge=1, description="Epochs between validations ('eval_interval').")
+    batch_size: int = Field(default=4, ge=1, description="Patches per device and step.")
+    seed: int = Field(default=1, ge=0, description="Of weights, patches, augmentation and dropout.")
+    validate_every: int = Field(default=1, ge=1, description="Epochs between validations ('eval_interval').")
     patience: int | None = Field(
-        None, ge=1, description="Validations without a better mean IoU before training stops; never if unset."
+        default=None, ge=1, description="Validations without a better mean IoU before training stops; never if unset."
     )
     average_decay: float = Field(
-        0.0, ge=0, lt=1, description="Decay of the running average of weights that is validated and kept; 0 is none."
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the running average of weights that is validated and kept; 0 is none.",
     )
-    workers: int = Field(1, ge=1, le=64, description="Threads that make patches.")
+    workers: int = Field(default=1, ge=1, le=64, description="Threads that make patches.")
 
 
 class InferenceSettings(Section):
     """How a whole image goes through the network; section `inference`."""
 
-    tile_size: tuple[int, int] | None = Field(None, description="Rows and columns of a tile; the patch size if unset.")
-    overlap: float = Field(0.25, ge=0, le=0.9, description="Least share of a tile that its neighbour repeats.")
-    blending: Literal["gaussian", "constant"] = Field("gaussian", description="Weights of overlapping tiles.")
-    batch_size: int = Field(4, ge=1, description="Most tiles that go through the network at once.")
-    tta: bool = Field(False, description="Average over the flips and quarter turns of an image.")
+    tile_size: tuple[int, int] | None = Field(
+        default=None, description="Rows and columns of a tile; the patch size if unset."
+    )
+    overlap: float = Field(default=0.25, ge=0, le=0.9, description="Least share of a tile that its neighbour repeats.")
+    blending: Literal["gaussian", "constant"] = Field(default="gaussian", description="Weights of overlapping tiles.")
+    batch_size: int = Field(default=4, ge=1, description="Most tiles that go through the network at once.")
+    tta: bool = Field(default=False, description="Average over the flips and quarter turns of an image.")
 
 
 class Config(Section):
     """All settings of a run."""
 
-    preset: str | None = Field(None, description="The preset it began from.")
+    preset: str | None = Field(default=None, description="The preset it began from.")
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
