@@ -226,12 +226,6 @@ class TrainSettings(Section):
     patience: int | None = Field(
         default=None, ge=1, description="Validations without a better mean IoU before training stops; never if unset."
     )
-    average_decay: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Decay of the running average of weights that is validated and kept; 0 is none.",
-    )
     workers: int = Field(default=1, ge=1, le=64, description="Threads that make patches.")
 
 
