@@ -1,0 +1,104 @@
+"""Brightness, contrast, gamma and noise by hand, and how they are drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from unetcli.core.intensity import (
+    IntensityRanges,
+    add_brightness,
+    add_noise,
+    apply_gamma,
+    draw_factor,
+    scale_contrast,
+    vary_intensity,
+)
+
+PATCH = np.array([[[-1.0, 0.0], [0.5, 0.5]], [[3.0, 3.0], [3.0, 3.0]]], np.float32)  # the mean of channel 0 is 0
+
+
+def test_brightness_by_hand():
+    np.testing.assert_array_equal(add_brightness(PATCH, 0.25)[0], [[-0.75, 0.25], [0.75, 0.75]])
+
+
+def test_contrast_turns_about_each_channels_mean():
+    result = scale_contrast(PATCH, 2.0)
+    np.testing.assert_array_equal(result[0], [[-2, 0], [1, 1]])
+    np.testing.assert_array_equal(result[1], PATCH[1])
+
+
+def test_gamma_keeps_the_ends_of_each_channels_range():
+    result = apply_gamma(PATCH, 2.0)
+    np.testing.assert_allclose(result[0], [[-1, -1 + 1.5 * (2 / 3) ** 2], [0.5, 0.5]], rtol=1e-6)
+    np.testing.assert_array_equal(result[1], PATCH[1])
+
+
+def test_noise_has_the_deviation_asked_for(rng):
+    noise = add_noise(np.zeros((2, 200, 200), np.float32), 0.3, rng)
+    assert noise.std() == pytest.approx(0.3, rel=0.02)
+    assert noise.mean() == pytest.approx(0, abs=0.01)
+    assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.03
+
+
+def test_every_part_keeps_float32(rng):
+    for result in (
+        add_brightness(PATCH, 0.1),
+        scale_contrast(PATCH, 1.1),
+        apply_gamma(PATCH, 0.9),
+        add_noise(PATCH, 1, rng),
+    ):
+        assert result.dtype == np.float32
+        assert result.shape == PATCH.shape
+
+
+def test_probability_zero_changes_nothing(rng):
+    ranges = IntensityRanges(0.0, 1.0, (0.5, 2.0), (0.5, 2.0), 1.0, limits=(-1, 1))
+    assert vary_intensity(PATCH, ranges, rng) is PATCH
+
+
+def test_each_part_is_drawn_apart():
+    ranges = IntensityRanges(probability=0.25, brightness=1.0)
+    # contrast, gamma and noise are drawn too, but their ranges change nothing beyond rounding
+    brightened = [
+        abs(float(vary_intensity(PATCH, ranges, np.random.default_rng(seed))[1, 0, 0]) - 3) > 1e-5
+        for seed in range(2000)
+    ]
+    assert np.mean(brightened) == pytest.approx(0.25, abs=0.03)
+
+
+def test_the_result_is_clipped_only_where_limits_are_given(rng):
+    wild = {"probability": 1.0, "brightness": 5.0, "noise": 5.0}
+    patch = rng.uniform(-1, 1, (1, 32, 32)).astype(np.float32)
+
+    clipped = vary_intensity(patch, IntensityRanges(**wild, limits=(-1, 1)), np.random.default_rng(1))
+    free = vary_intensity(patch, IntensityRanges(**wild), np.random.default_rng(1))
+
+    assert np.abs(free).max() > 2
+    np.testing.assert_array_equal(clipped, np.clip(free, -1, 1))
+
+
+def test_the_patch_is_left_as_it_was_and_the_same_seed_gives_the_same():
+    ranges = IntensityRanges(1.0, 0.2, (0.8, 1.2), (0.8, 1.25), 0.1)
+    before = PATCH.copy()
+
+    first, second = (vary_intensity(PATCH, ranges, np.random.default_rng(3)) for _ in range(2))
+
+    np.testing.assert_array_equal(PATCH, before)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_half_is_as_likely_as_a_double(rng):
+    factors = np.array([draw_factor((0.5, 2.0), rng) for _ in range(4000)])
+    assert factors.min() >= 0.5
+    assert factors.max() <= 2.0
+    assert np.mean(factors < 1) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"probability": 1.5}, {"contrast": (0.0, 1.0)}, {"gamma": (2.0, 1.0)}, {"noise": -1.0}, {"brightness": -1.0}],
+)
+def test_ranges_that_cannot_be_drawn_from_are_refused(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        IntensityRanges(**values)
