@@ -1,0 +1,72 @@
+"""Folds: the zoo's indices as published, and blocks of neighbours."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unetcli.core.splits import block_folds, zoo_folds
+
+
+def test_zoo_folds_of_30_slices_are_those_of_the_zoo():
+    assert [validation for _, validation in zoo_folds(30)] == [
+        (0, 3, 12, 15, 21, 25),
+        (4, 6, 7, 9, 18, 19),
+        (1, 8, 14, 20, 23, 29),
+        (5, 11, 16, 17, 22, 27),
+        (2, 10, 13, 24, 26, 28),
+    ]
+
+
+def test_zoo_folds_leave_the_global_random_state_alone():
+    np.random.seed(5)  # noqa: NPY002, the global state is what is tested
+    expected = np.random.random()  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002
+    zoo_folds(30)
+    assert np.random.random() == expected  # noqa: NPY002
+
+
+def test_block_folds_by_hand():
+    assert block_folds(5, 2) == (((2, 3, 4), (0, 1)), ((0, 1), (2, 3, 4)))
+    assert block_folds(30, 5)[-1] == (tuple(range(24)), tuple(range(24, 30)))
+
+
+def assert_each_case_is_validated_once(folds, n):
+    assert sorted(index for _, validation in folds for index in validation) == list(range(n))
+    for train, validation in folds:
+        assert sorted(train + validation) == list(range(n))
+        assert all(type(index) is int for index in train + validation)
+
+
+@given(st.integers(2, 12), st.integers(1, 20))
+@settings(deadline=None)
+def test_zoo_folds_validate_each_case_once_and_never_train_on_it(num_folds, size):
+    folds = zoo_folds(num_folds * size, num_folds)
+    assert len(folds) == num_folds
+    assert_each_case_is_validated_once(folds, num_folds * size)
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_block_folds_validate_each_case_once_in_blocks_of_equal_size(data):
+    n = data.draw(st.integers(2, 200))
+    num_folds = data.draw(st.integers(2, n))
+
+    folds = block_folds(n, num_folds)
+
+    assert len(folds) == num_folds
+    assert_each_case_is_validated_once(folds, n)
+    assert all(validation == tuple(range(validation[0], validation[-1] + 1)) for _, validation in folds)
+    assert {len(validation) for _, validation in folds} <= {n // num_folds, n // num_folds + 1}
+
+
+@pytest.mark.parametrize("folds", [zoo_folds, block_folds])
+@pytest.mark.parametrize(("n", "num_folds"), [(30, 1), (30, 0), (4, 5), (0, 2), (30, -5)])
+def test_folds_that_do_not_fit_are_refused(folds, n, num_folds):
+    with pytest.raises(ValueError, match=r"must be in \[2, "):
+        folds(n, num_folds)
+
+
+def test_zoo_folds_refuse_cases_that_some_fold_would_forget():
+    with pytest.raises(ValueError, match="32 cases do not divide into 5"):
+        zoo_folds(32)

@@ -1,0 +1,57 @@
+"""Which cases train and which validate: the folds of cross-validation, as indices of the cases."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+Fold = tuple[tuple[int, ...], tuple[int, ...]]
+"""Indices that train, and indices that validate; both ascending."""
+
+
+def zoo_folds(n: int, num_folds: int = 5) -> tuple[Fold, ...]:
+    """The folds of the MindSpore model zoo's 2D U-Net, to compare with its published numbers.
+
+    `official/cv/Unet/src/data_loader.py` shuffles the indices from seed 0, rotates them to the right by the
+    fold times the size of a validation set, and validates on the last of them. Neighbouring slices of a stack
+    so fall on both sides, which flatters the validation; `block_folds` avoids it.
+
+    Args:
+        n: Number of cases.
+        num_folds: Number of folds; 5 in the zoo.
+
+    Raises:
+        ValueError: If there are fewer than 2 folds, or `n` is no multiple of them: then the zoo's rounding
+            would leave cases out of every validation set.
+    """
+    _check(n, num_folds)
+    if n % num_folds:
+        raise ValueError(f"{n} cases do not divide into {num_folds} equal folds, as the zoo's split needs")
+    shuffled = np.arange(n)
+    np.random.RandomState(0).shuffle(shuffled)  # the zoo's generator is the legacy one
+    size = n // num_folds
+    rotated = (np.roll(shuffled, fold * size).tolist() for fold in range(num_folds))
+    return tuple((tuple(sorted(indices[:-size])), tuple(sorted(indices[-size:]))) for indices in rotated)
+
+
+def block_folds(n: int, num_folds: int = 5) -> tuple[Fold, ...]:
+    """Folds that each validate on a run of neighbours, so that few slices have a near twin in training.
+
+    Fold 0 validates on the first cases and the last fold on the last; sizes differ by at most one.
+
+    Args:
+        n: Number of cases, in their order in the stack.
+        num_folds: Number of folds.
+
+    Raises:
+        ValueError: If there are fewer than 2 folds, or more than cases.
+    """
+    _check(n, num_folds)
+    bounds = [fold * n // num_folds for fold in range(num_folds + 1)]
+    return tuple(((*range(first), *range(last, n)), tuple(range(first, last))) for first, last in pairwise(bounds))
+
+
+def _check(n: int, num_folds: int) -> None:
+    if not 2 <= num_folds <= n:
+        raise ValueError(f"the number of folds must be in [2, {n}] for {n} cases, got {num_folds}")
