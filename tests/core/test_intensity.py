@@ -67,6 +67,31 @@ def test_each_part_is_drawn_apart():
     assert np.mean(brightened) == pytest.approx(0.25, abs=0.03)
 
 
+def test_every_amount_stays_within_its_range_and_reaches_far_into_it():
+    patch = np.array([[[0.0, 0.25, 1.0, 0.75]]], np.float32)
+    varied = {"brightness": {"brightness": 0.5}, "contrast": {"contrast": (0.5, 2.0)}, "gamma": {"gamma": (0.25, 4.0)}}
+    amounts = {name: [] for name in varied}
+    for seed in range(300):
+        results = {
+            name: vary_intensity(patch, IntensityRanges(probability=1.0, **values), np.random.default_rng(seed))[0, 0]
+            for name, values in varied.items()
+        }
+        amounts["brightness"].append(results["brightness"][0])
+        amounts["contrast"].append(results["contrast"][2] - results["contrast"][0])
+        amounts["gamma"].append(np.log(results["gamma"][1]) / np.log(0.25))
+    for name, (low, high) in {"brightness": (-0.5, 0.5), "contrast": (0.5, 2.0), "gamma": (0.25, 4.0)}.items():
+        assert low - 1e-5 <= min(amounts[name]) < low + 0.1 * (high - low)
+        assert high - 0.1 * (high - low) < max(amounts[name]) <= high + 1e-5
+
+
+def test_the_deviation_of_noise_is_drawn_evenly_up_to_the_largest():
+    patch, ranges = np.zeros((1, 30, 30), np.float32), IntensityRanges(probability=1.0, noise=0.2)
+    deviations = [vary_intensity(patch, ranges, np.random.default_rng(seed)).std() for seed in range(200)]
+    assert np.mean(deviations) == pytest.approx(0.1, abs=0.02)
+    assert min(deviations) < 0.02
+    assert 0.18 < max(deviations) < 0.22
+
+
 def test_the_result_is_clipped_only_where_limits_are_given(rng):
     wild = {"probability": 1.0, "brightness": 5.0, "noise": 5.0}
     patch = rng.uniform(-1, 1, (1, 32, 32)).astype(np.float32)

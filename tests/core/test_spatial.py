@@ -212,6 +212,16 @@ def test_rotation_scale_and_shift_stay_within_their_ranges(rng):
         assert high - 0.05 * extent < np.max(values) <= high + 1e-5
 
 
+def test_shear_stays_within_its_range(rng):
+    ranges = SpatialRanges(affine_probability=1, shear=30)
+    turns = [draw_grid(ranges, (9, 9), (9, 9), 0, rng).turn for _ in range(200)]
+    leans = [np.degrees(np.arctan(turn[1, 0])) for turn in turns]
+    assert -30 <= min(leans) < -27
+    assert 27 < max(leans) <= 30
+    for turn in turns:
+        np.testing.assert_array_equal(turn - np.diag([1, 1]), [[0, 0], [turn[1, 0], 0]])
+
+
 def test_the_same_seed_draws_the_same_patch(rng):
     image = rng.random((1, 64, 64), dtype=np.float32)
     first, second, other = (

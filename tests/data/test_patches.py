@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pytest
 
-from unetcli.config import Config
+from unetcli.config import AugmentationSettings, Config, DataSettings
 from unetcli.core.normalization import normalize
-from unetcli.data.patches import PatchSampler
+from unetcli.data.patches import PatchSampler, intensity_ranges, spatial_ranges
 from unetcli.errors import ConfigError, DataError
 
 
@@ -172,6 +172,33 @@ def test_settings_that_leave_something_open_are_refused(rng):
         PatchSampler([Case("slice 0", case.image.astype(np.float32), case.labels)], make_config())
     with pytest.raises(ConfigError, match=r"data\.lower 300, data\.upper 255: empty range"):
         PatchSampler([case], make_config(data__lower=300))
+
+
+def test_every_augmentation_setting_reaches_its_part():
+    changed = {
+        "flip": False,
+        "quarter_turns": False,
+        "affine_probability": 0.1,
+        "rotation": 11.0,
+        "scale": (0.7, 1.3),
+        "shear": 12.0,
+        "shift": 13.0,
+        "elastic_probability": 0.2,
+        "elastic_std": 14.0,
+        "elastic_grid": 5,
+        "intensity_probability": 0.3,
+        "brightness": 0.4,
+        "contrast": (0.6, 1.4),
+        "gamma": (0.5, 1.5),
+        "noise": 0.6,
+    }
+    settings = AugmentationSettings(**changed)
+    intensity = asdict(intensity_ranges(settings, DataSettings()))
+
+    assert set(changed) == set(AugmentationSettings.model_fields)
+    assert intensity.pop("limits") == (-1, 1)
+    intensity["intensity_probability"] = intensity.pop("probability")
+    assert asdict(spatial_ranges(settings)) | intensity == changed
 
 
 def test_steps_are_counted_from_zero(rng):
