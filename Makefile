@@ -1,37 +1,36 @@
 # Needs Python 3.11 or 3.12 and make; everything else is set up in .venv.
 PYTHON ?= python3.11
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 
-.PHONY: setup demo test check accuracy bench clean
+.PHONY: demo test check accuracy bench clean
 
-demo: .venv/ready
+demo: $(VENV)/ready
 	$(BIN)/python sample_data/demo.py
 
-test: .venv/ready-test
+test: $(VENV)/ready-test
 	$(BIN)/python -m pytest
 
-check: .venv/ready-test
+check: $(VENV)/ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
-accuracy: .venv/ready
+accuracy: $(VENV)/ready
 	$(BIN)/python benchmarks/accuracy.py
 
-bench: .venv/ready
+bench: $(VENV)/ready-test
 	$(BIN)/python benchmarks/speed.py
 
-setup: .venv/ready
-
-.venv/ready: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+$(VENV)/ready: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-.venv/ready-test: .venv/ready
+$(VENV)/ready-test: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --editable '.[test,bench]'
 	touch $@
 
 clean:
-	rm -rf .venv demo build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .hypothesis

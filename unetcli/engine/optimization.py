@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from unetcli.config import OptimizerSettings, ScheduleSettings
 
+
 def _clip(gradients: Any, max_norm: float) -> Any:
     """Scale all gradients together so that their global norm is at most `max_norm`; 0 leaves them."""
     if max_norm > 0:

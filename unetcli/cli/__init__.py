@@ -1,0 +1,63 @@
+"""The command line: one file a command, and the one place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from unetcli import __version__
+from unetcli.cli import evaluate, export, predict, prepare, train
+from unetcli.errors import UnetError
+
+
+class ErrorReportingGroup(TyperGroup):
+    """Shows a `UnetError` as two lines on stderr and leaves with its exit code."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the command; a bug passes through with its traceback."""
+        try:
+            return super().invoke(ctx)
+        except UnetError as error:
+            typer.secho(f"error: {error}", fg="red", err=True)
+            if error.hint:
+                typer.echo(f"hint:  {error.hint}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as interruption:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from interruption
+
+
+app = typer.Typer(
+    cls=ErrorReportingGroup,
+    name="unet",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"unet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[  # noqa: ARG001 - acted on in its callback
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Take biomedical images to a trained, measured and deployable U-Net, on MindSpore."""
+    # MindSpore reads this once, when it is first imported: show its errors, not its log
+    os.environ.setdefault("GLOG_v", "3")
+
+
+app.add_typer(prepare.app, name="prepare")
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("export")(export.export)

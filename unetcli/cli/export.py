@@ -1,0 +1,137 @@
+"""`unet export`: a run as a model file that is proven equal to it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unetcli.cli.options import CheckpointOption, Device, DeviceOption, JsonOption, OverwriteOption, RunOption
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from unetcli.config import Config
+    from unetcli.engine import Engine
+    from unetcli.evaluation import Agreement
+    from unetcli.runs import Run
+
+
+class Format(StrEnum):
+    """Model file formats."""
+
+    mindir = "MINDIR"
+    onnx = "ONNX"
+    air = "AIR"
+
+
+def export(
+    run: RunOption = None,
+    file_format: Annotated[
+        Format, typer.Option("--format", case_sensitive=False, help="MINDIR for MindSpore, ONNX for others.")
+    ] = Format.mindir,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Take any batch and image size.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file; in the run's export folder if left out.")
+    ] = None,
+    checkpoint: CheckpointOption = "best",
+    check: Annotated[
+        list[Path] | None, typer.Option(help="Images to prove the file on; validation cases if left out.")
+    ] = None,
+    device: DeviceOption = Device.auto,
+    overwrite: OverwriteOption = False,
+    json_report: JsonOption = False,
+) -> None:
+    """Write a run as MINDIR, ONNX or AIR, and prove it on real images.
+
+    The file holds the network and its softmax; a JSON beside it says how to prepare an image, how to cut
+    it, and what the classes are. The file is loaded again and compared with the run before it is kept.
+    """
+    from unetcli import report
+    from unetcli.cli.wiring import open_engine
+    from unetcli.engine.device import choose_device
+    from unetcli.engine.export import SUFFIXES, check_format
+    from unetcli.files import refuse_existing, replacing, sha256, write_json
+    from unetcli.runs import open_run
+
+    check_format(file_format.value, choose_device(device.value))  # before any work
+    trained = open_run(run)
+    report.say(f"run: {trained.path}")
+    path = output or trained.path / "export" / f"model{SUFFIXES[file_format.value]}"
+    refuse_existing(path, overwrite=overwrite)
+    weights = trained.checkpoint(checkpoint)
+    images = _images_to_check(trained, check)
+    engine = open_engine(trained, weights, device.value)
+    shape = _input_shape(trained.config, dynamic=dynamic)
+    with replacing(path) as temporary:
+        engine.export(temporary, file_format.value, shape)
+        agreement = _prove(engine, temporary, file_format.value, images, dynamic=dynamic)
+    facts = _describe(trained, weights, path, shape) | {"format": file_format.value, "agreement": agreement.as_dict()}
+    facts["sha256"] = sha256(path)
+    write_json(path.with_suffix(".json"), facts)
+    report.show_export(path, facts, as_json=json_report)
+
+
+def _input_shape(config: Config, *, dynamic: bool) -> list[int | None]:
+    """`(N, C, *S)`; None where any size is taken."""
+    channels = config.model.in_channels
+    return [None, channels, None, None] if dynamic else [1, channels, *config.tile_size]
+
+
+def _images_to_check(run: Run, paths: list[Path] | None) -> list[NDArray[Any]]:
+    """A few real images `(C, *S)`: the pages of given files, or validation cases."""
+    from unetcli.cli.wiring import labelled_cases
+    from unetcli.data.images import find_images, open_image
+
+    if paths:
+        return [page for path in find_images(paths) for page in open_image(path)]
+    return [case.image for case in labelled_cases(run, None, "validation")[:2]]
+
+
+def _prove(engine: Engine, path: Path, file_format: str, images: list[NDArray[Any]], *, dynamic: bool) -> Agreement:
+    """Run the file and the engine over the same images, tile by tile."""
+    from unetcli.cli.wiring import segmenter
+    from unetcli.engine.export import open_model
+    from unetcli.errors import RunError
+    from unetcli.evaluation import compare
+
+    config = engine.config.with_values({"inference.batch_size": 2 if dynamic else 1})
+    exported = segmenter(open_model(path, file_format), config, tta=False)
+    agreement = compare(images, segmenter(engine.predict, config, tta=False), exported)
+    if not agreement.is_close:
+        raise RunError(
+            f"{path.name}: the exported file disagrees with the run: largest difference "
+            f"{agreement.largest_difference:.2g}, equal labels {agreement.equal_labels:.4%}; it was not kept",
+            hint="this is a fault of the exporter; try the other format",
+        )
+    return agreement
+
+
+def _describe(run: Run, checkpoint: Path, path: Path, shape: list[int | None]) -> dict[str, Any]:
+    """What one must know to use the file without unet."""
+    config = run.config
+    spatial = ["height", "width"]
+    return {
+        "model_file": path.name,
+        "run": run.path.name,
+        "checkpoint": checkpoint.name,
+        "unet_version": run.facts.unet_version,
+        "input": {"layout": ["batch", "channels", *spatial], "shape": shape, "dtype": "float32"},
+        "output": {"layout": ["batch", "classes", *spatial], "values": "softmax scores", "dtype": "float32"},
+        "normalization": {
+            "method": config.data.normalization,
+            "lower": config.data.lower,
+            "upper": config.data.upper,
+        },
+        "tiling": {
+            "tile_size": config.tile_size,
+            "overlap": config.inference.overlap,
+            "blending": config.inference.blending,
+            "border_pixels_eaten": config.model.margin,
+            "size_multiple": config.model.stride,
+        },
+        "channels": run.facts.channels,
+        "classes": [info.model_dump() for info in run.facts.classes],
+    }

@@ -1,0 +1,171 @@
+"""`unet train`: from a dataset folder to a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unetcli.cli.options import Device, DeviceOption, JsonOption, OverwriteOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unetcli.config import Config
+    from unetcli.data.manifest import Manifest
+    from unetcli.runs import Run
+
+
+def train(
+    dataset: Annotated[
+        Path | None, typer.Argument(help="Dataset folder; the newest in datasets/ if left out.", show_default=False)
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", "-p", help="Proven settings; those named like the data if left out.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML file of settings, laid over the preset.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="One setting; may be repeated.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="Split to validate on, from 0 ('cross_valid_ind').")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs in all; with --resume it may grow.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, patches and dropout.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run folder to make; one in runs/ if left out.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder to go on with, bit for bit from its last checkpoint.")
+    ] = None,
+    device: DeviceOption = Device.auto,
+    overwrite: OverwriteOption = False,
+    json_report: JsonOption = False,
+) -> None:
+    """Train a U-Net on a prepared dataset.
+
+    The run folder holds the settings, the metrics of every step, and the last and the best checkpoint.
+    Ctrl-C ends training after the running step; --resume RUN goes on from there.
+    """
+    from unetcli import report
+
+    if resume is not None:
+        given = {"DATASET": dataset, "--preset": preset, "--config": config, "--set": assignments}
+        given |= {"--fold": fold, "--seed": seed, "--output": output, "--overwrite": overwrite or None}
+        run, manifest = _take_up(resume, epochs, given)
+    else:
+        options = {"data.fold": fold, "train.epochs": epochs, "train.seed": seed}
+        resolved, manifest = _settle(dataset, preset, config, assignments or [], options)
+        run = _create(output, resolved, manifest, overwrite=overwrite)
+    outcome = _fit(run, manifest, device.value)
+    report.show_training(outcome, as_json=json_report)
+    if outcome["outcome"] == "interrupted":
+        raise typer.Exit(130)
+
+
+def _settle(
+    dataset: Path | None,
+    preset: str | None,
+    file: Path | None,
+    assignments: list[str],
+    options: Mapping[str, Any],
+) -> tuple[Config, Manifest]:
+    """The settings of a new run, with what the dataset fills in."""
+    from unetcli import report
+    from unetcli.config import load_config, preset_names
+    from unetcli.data.manifest import load_manifest, newest_dataset
+    from unetcli.data.resolve import resolve
+
+    config = load_config(preset, file, assignments, options)
+    folder = dataset or config.data.dataset
+    if folder is None:
+        folder = newest_dataset()
+        report.say(f"dataset: {folder} (the newest in datasets/)")
+    manifest = load_manifest(folder)
+    if preset is None and file is None and manifest.kind in preset_names():
+        config = load_config(manifest.kind, None, assignments, options)
+        report.say(f"preset: {manifest.kind} (named like the data; see --preset)")
+    return resolve(config, folder, manifest), manifest
+
+
+def _create(output: Path | None, config: Config, manifest: Manifest, *, overwrite: bool) -> Run:
+    from unetcli import __version__
+    from unetcli.data.manifest import fingerprint, split_of
+    from unetcli.errors import ConfigError
+    from unetcli.files import refuse_existing
+    from unetcli.runs import ClassFacts, RunFacts, create_run, new_run_path
+
+    split = split_of(manifest, config.data.fold)
+    path = output or new_run_path(manifest.name, config.preset, config.data.fold)
+    refuse_existing(path, overwrite=overwrite)
+    if path.exists() and not (path / "run.json").is_file():
+        raise ConfigError(f"{path}: is not a run folder, so it is not replaced", hint="name another place for the run")
+    facts = RunFacts(
+        unet_version=__version__,
+        dataset=manifest.name,
+        kind=manifest.kind,
+        dataset_path=config.data.dataset or Path(),
+        fingerprint=fingerprint(manifest),
+        classes=tuple(
+            ClassFacts(index=info.index, name=info.name, value=max(info.source_values)) for info in manifest.classes
+        ),
+        channels=manifest.channels,
+        train=split.train,
+        validation=split.validation,
+    )
+    return create_run(path, config, facts)
+
+
+def _take_up(path: Path, epochs: int | None, given: Mapping[str, Any]) -> tuple[Run, Manifest]:
+    """A run to go on with, and its dataset, which must be what it was."""
+    from unetcli.cli.wiring import manifest_of
+    from unetcli.errors import ConfigError
+    from unetcli.runs import extend_run, open_run
+
+    if refused := [name for name, value in given.items() if value is not None]:
+        raise ConfigError(
+            f"--resume: {', '.join(refused)} cannot change in a run that is taken up", hint="only --epochs may grow"
+        )
+    run = open_run(path)
+    manifest = manifest_of(run)
+    return (extend_run(run, epochs) if epochs is not None else run), manifest
+
+
+def _fit(run: Run, manifest: Manifest, device: str) -> dict[str, Any]:
+    """Train, and say how it ended."""
+    from unetcli import report
+    from unetcli.cli.wiring import segmenter
+    from unetcli.data.manifest import load_split
+    from unetcli.data.patches import PatchSampler
+    from unetcli.engine import Engine, Runtime
+    from unetcli.evaluation import evaluate
+    from unetcli.runs import Journal
+
+    config = run.config
+    train_cases, validation_cases = load_split(run.facts.dataset_path, manifest, config.data.fold)
+    batches = PatchSampler(train_cases, config)
+    engine = Engine.start(config, Runtime(device))
+    if run.last_checkpoint.is_file():
+        engine.load(run.last_checkpoint)
+    segment = segmenter(engine.predict, config, tta=False)
+    names = [info.name for info in run.facts.classes]
+    journal = Journal(run.metrics_path, step=engine.step)
+    report.say(
+        f"run: {run.path}   device: {engine.device}   "
+        f"cases: {len(train_cases)} train, {len(validation_cases)} validation"
+    )
+    with report.TrainingDisplay(config.train.epochs, batches.steps_per_epoch, config.train.batch_size) as display:
+
+        def record(event: Mapping[str, Any]) -> None:
+            journal(event)
+            display(event)
+
+        result = engine.fit(batches, lambda: evaluate(validation_cases, segment, names).summary(), record, run.path)
+    return {
+        "run": str(run.path),
+        "outcome": result.outcome,
+        "steps": result.step,
+        "epochs": result.step // batches.steps_per_epoch,
+        "best_mean_iou": result.best_score,
+    }

@@ -1,0 +1,239 @@
+"""THE engine: the one place that trains, predicts, saves and exports through MindSpore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import mindspore
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore.train import Model
+
+from unetcli.engine.checkpoint import read_checkpoint, restore, write_checkpoint
+from unetcli.engine.device import Runtime, choose_device, set_up
+from unetcli.engine.export import export_model
+from unetcli.engine.optimization import build_optimizer, learning_rates, loss_scaling
+from unetcli.engine.training import (
+    Batches,
+    EpochKeeper,
+    Hooks,
+    Interrupted,
+    Interruption,
+    Progress,
+    Record,
+    Steps,
+    Validate,
+)
+from unetcli.models import build_loss, build_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from unetcli.config import Config
+
+__all__ = ["Engine", "FitResult", "Runtime"]
+
+
+class Scorer(nn.Cell):
+    """A network with a softmax behind it: images `(N, C, *S)` to scores `(N, K, *S)` that sum to one."""
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Scores of a batch of tiles."""
+        return ops.softmax(self.network(x), axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """How a training ended."""
+
+    step: int
+    best_score: float | None
+    outcome: Literal["finished", "stopped early", "interrupted"]
+
+
+class Engine:
+    """A network on a device, and all that can be done with it.
+
+    Make it with `Engine.start`, once per process: device and seed belong to the process.
+
+    Attributes:
+        rank: Number of this process among those that train together.
+        world_size: Number of those processes.
+        is_main: Whether this process writes files and shows progress.
+    """
+
+    def __init__(self, config: Config, device: str) -> None:
+        self.config = config
+        self.device = device
+        self.rank = 0
+        self.world_size = 1
+        self._network = build_model(config.model, seed=config.train.seed)
+        self._scorer = Scorer(self._network)
+        self._train_step: nn.Cell | None = None
+        self._restored: tuple[Path, dict[str, Any]] | None = None
+        self._progress = Progress()
+        self._interruption = Interruption()
+
+    @classmethod
+    def start(cls, config: Config, runtime: Runtime) -> Engine:
+        """Choose and probe the device, seed, and build the network.
+
+        Args:
+            config: Settings with `model.in_channels` and `model.num_classes` resolved.
+            runtime: Where to compute.
+
+        Raises:
+            DeviceError: If the device is not there.
+        """
+        device = choose_device(runtime.device)
+        set_up(device, seed=config.train.seed)
+        return cls(config, device)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    @property
+    def step(self) -> int:
+        """Training steps behind the weights."""
+        return self._progress.step
+
+    def fit(self, batches: Batches, validate: Validate, record: Record, folder: Path) -> FitResult:
+        """Train through `Model` up to `train.epochs`, from the step of a loaded training checkpoint or from 0.
+
+        After every epoch `folder` holds `last.ckpt`, from which training goes on bit for bit, and after
+        every validation with a higher `mean_iou` than before `best.ckpt`, the weights alone. Ctrl-C or
+        SIGTERM ends training after the running step, with `last.ckpt` written.
+
+        Args:
+            batches: Training batches by step.
+            validate: Measures the network as it stands; returns values by name, `mean_iou` among them.
+            record: Takes a mapping for every step and epoch, told apart by `event`.
+            folder: Where the checkpoints are kept.
+
+        Raises:
+            RunError: If the loss is not finite, or a loaded checkpoint does not fit.
+        """
+        config = self.config
+        rates = learning_rates(
+            config.schedule, config.optimizer.learning_rate, config.train.epochs * batches.steps_per_epoch
+        )
+        model = self._build_training(rates)
+        hooks = Hooks(
+            validate=validate,
+            record=record,
+            save_last=lambda: self.save(folder / "last.ckpt"),
+            save_best=lambda: self.save(folder / "best.ckpt", weights_only=True),
+        )
+        with self._interruption as interruption:
+            keeper = EpochKeeper(config.train, rates, batches.steps_per_epoch, self._progress, hooks, interruption)
+            try:
+                keeper.close_open_epoch()
+            except Interrupted:
+                self.save(folder / "last.ckpt")
+            if not keeper.is_over and not interruption.is_requested:
+                steps = self._dataset(Steps(batches, self._progress.step, len(rates)))
+                model.train(1, steps, callbacks=[keeper], dataset_sink_mode=False)
+            outcome = (
+                "finished"
+                if self._progress.step >= len(rates)
+                else ("interrupted" if interruption.is_requested else "stopped early")
+            )
+        return FitResult(self._progress.step, self._progress.best_score, outcome)
+
+    def predict(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores of a batch of tiles: `(N, C, *S)` to `(N, K, *S)`, summing to one over the classes.
+
+        For the valid network the result is smaller by `model.margin` at every border.
+        """
+        if self._interruption.is_requested:
+            raise Interrupted
+        self._scorer.set_train(False)
+        return self._scorer(Tensor(np.ascontiguousarray(tiles))).asnumpy()
+
+    def save(self, path: Path, *, weights_only: bool = False) -> None:
+        """Write a checkpoint, whole or not at all.
+
+        Args:
+            path: Where to; ends in `.ckpt`.
+            weights_only: Leave out what only training needs, which is two thirds of a file.
+        """
+        cell = self._network if weights_only or self._train_step is None else self._train_step
+        facts = {
+            "format": 1,
+            "has_training": cell is self._train_step,
+            "progress": self._progress.facts(),
+            "model": self.config.model.model_dump(mode="json"),
+        }
+        write_checkpoint(path, cell, facts)
+
+    def load(self, path: Path) -> None:
+        """Take up a checkpoint: its weights and, where it has them, all that training needs to go on.
+
+        Raises:
+            RunError: If it is missing, broken, or of another network.
+        """
+        tensors, facts = read_checkpoint(path)
+        names = self._network.parameters_dict().keys()
+        weights = {name: tensor for name, tensor in tensors.items() if name in names}
+        restore(self._network, weights if facts["has_training"] else tensors, path)
+        self._progress = Progress(**facts["progress"])
+        self._restored = (path, tensors) if facts["has_training"] else None
+
+    def export(self, path: Path, file_format: str, shape: Sequence[int | None]) -> None:
+        """Write the network with its softmax as a model file.
+
+        Args:
+            path: Where to.
+            file_format: "MINDIR", "ONNX" or "AIR".
+            shape: `(N, C, *S)` of the input; None where any size is to be taken.
+
+        Raises:
+            DeviceError: For AIR on another device than Ascend.
+        """
+        weights = {name: parameter.asnumpy() for name, parameter in self._network.parameters_dict().items()}
+        # a network that has been exported is no longer good for another export, so each has its own
+        network = build_model(self.config.model, seed=self.config.train.seed)
+        mindspore.load_param_into_net(network, {name: mindspore.Parameter(w, name=name) for name, w in weights.items()})
+        export_model(Scorer(network), path, file_format, shape, device=self.device)
+
+    def _build_training(self, rates: NDArray[np.float32]) -> Model:
+        config = self.config
+        scaling = loss_scaling(config.optimizer.loss_scale, device=self.device)
+        optimizer = build_optimizer(
+            config.optimizer, rates, self._network.trainable_params(), scale=scaling.optimizer_scale
+        )
+        loss = build_loss(config.loss, num_classes=self._num_classes)
+        manager = {"loss_scale_manager": scaling.manager} if scaling.manager else {}
+        model = Model(self._network, loss, optimizer, **manager)
+        self._train_step = model.train_network
+        if self._restored is not None:
+            path, tensors = self._restored
+            restore(self._train_step, tensors, path)
+            self._restored = None
+        return model
+
+    @property
+    def _num_classes(self) -> int:
+        if self.config.model.num_classes is None:
+            raise ValueError("model.num_classes must be resolved before the engine starts")
+        return self.config.model.num_classes
+
+    def _dataset(self, steps: Steps) -> mindspore.dataset.GeneratorDataset:
+        mindspore.dataset.config.set_prefetch_size(2)
+        return mindspore.dataset.GeneratorDataset(
+            steps,
+            ["image", "labels"],
+            shuffle=False,
+            num_parallel_workers=self.config.train.workers,
+            python_multiprocessing=False,
+        )

@@ -1,0 +1,248 @@
+"""What happens around the steps of MindSpore's `Model`: epochs, validation, checkpoints, stopping.
+
+An epoch is so many steps, and a training batch is a function of its step alone. One `Model.train` therefore
+runs over all steps that are left, from wherever a checkpoint stands, and a run that was killed sees the
+same batches as one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from mindspore import train
+
+from unetcli.errors import RunError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from numpy.typing import NDArray
+
+    from unetcli.config import TrainSettings
+
+Validate = Callable[[], Mapping[str, Any]]
+Record = Callable[[Mapping[str, Any]], None]
+
+
+class Batches(Protocol):
+    """Training batches by step; the same step always gives the same batch."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that make an epoch."""
+        ...
+
+    def __getitem__(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Images `(N, C, *S)` and labels `(N, *S)` of a step, counted from 0."""
+        ...
+
+
+class Steps:
+    """The batches of the steps from `start` to `stop`, as MindSpore's GeneratorDataset wants a source."""
+
+    def __init__(self, batches: Batches, start: int, stop: int) -> None:
+        self._batches = batches
+        self._start = start
+        self._stop = stop
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        return self._batches[self._start + int(index)]
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is: what a checkpoint must know beside the tensors.
+
+    Attributes:
+        step: Steps done.
+        closed_epochs: Epochs that are validated and recorded.
+        best_score: Highest mean IoU so far.
+        stale: Validations since then.
+    """
+
+    step: int = 0
+    closed_epochs: int = 0
+    best_score: float | None = None
+    stale: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """The values as JSON can hold them."""
+        return asdict(self)
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """Raised out of a prediction to leave a validation that a signal has made pointless."""
+
+
+class Interruption:
+    """Turns the first Ctrl-C or SIGTERM into a flag; a second one ends the process as usual."""
+
+    def __init__(self) -> None:
+        self.is_requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _request(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_requested = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the training loop calls: all that it knows of files, images and people."""
+
+    validate: Validate
+    record: Record
+    save_last: Callable[[], None]
+    save_best: Callable[[], None]
+
+
+class EpochKeeper(train.Callback):
+    """Counts steps and epochs, watches the loss, validates, saves and stops.
+
+    Args:
+        settings: Batch size, validation interval, patience.
+        rates: Learning rate of every step.
+        steps_per_epoch: Steps of an epoch.
+        progress: Where the run stands; updated in place.
+        hooks: What to call.
+        interruption: Asked after every step.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        rates: NDArray[np.float32],
+        steps_per_epoch: int,
+        progress: Progress,
+        hooks: Hooks,
+        interruption: Interruption,
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._rates = rates
+        self._steps_per_epoch = steps_per_epoch
+        self._progress = progress
+        self._hooks = hooks
+        self._interruption = interruption
+        self._losses: list[float] = []
+        self._waits: list[float] = []
+        self._times: list[float] = []
+        self._waiting_since: float | None = None
+        self._started = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do, be it that all steps are done or that patience has run out."""
+        patience = self._settings.patience
+        return self._progress.step >= len(self._rates) or (patience is not None and self._progress.stale >= patience)
+
+    def close_open_epoch(self) -> None:
+        """Validate and record the epoch that the last step has filled, if that is still to be done."""
+        epoch, left = divmod(self._progress.step, self._steps_per_epoch)
+        if left == 0 and epoch > self._progress.closed_epochs:
+            self._close(epoch)
+
+    def on_train_step_begin(self, _run_context: Any) -> None:
+        """Take the time that was spent waiting for data; the first batch of all does not count."""
+        self._started = time.perf_counter()
+        if self._waiting_since is not None:
+            self._waits.append(self._started - self._waiting_since)
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Check and record the loss; at the end of an epoch close it."""
+        loss = _loss_of(run_context.original_args().net_outputs)
+        seconds = time.perf_counter() - self._started
+        progress = self._progress
+        rate = float(self._rates[progress.step])
+        if not math.isfinite(loss):
+            raise RunError(
+                f"the loss is {loss} at step {progress.step + 1} of epoch "
+                f"{progress.step // self._steps_per_epoch + 1}, with a learning rate of {rate:.3g}",
+                hint="lower optimizer.learning_rate or set optimizer.clip_norm; last.ckpt holds the epoch before",
+            )
+        if self._waiting_since is not None:  # the very first step compiles the network
+            self._times.append(seconds)
+        self._losses.append(loss)
+        progress.step += 1
+        self._hooks.record(
+            {
+                "event": "step",
+                "step": progress.step,
+                "epoch": (progress.step - 1) // self._steps_per_epoch + 1,
+                "loss": loss,
+                "learning_rate": rate,
+                "seconds": seconds,
+            }
+        )
+        with contextlib.suppress(Interrupted):  # the epoch is then closed when the run is taken up
+            self.close_open_epoch()
+        if self._interruption.is_requested:
+            self._hooks.save_last()
+        if self._interruption.is_requested or self.is_over:
+            run_context.request_stop()
+        self._waiting_since = time.perf_counter()
+
+    def _close(self, epoch: int) -> None:
+        progress, settings = self._progress, self._settings
+        is_last = progress.step >= len(self._rates)
+        scores = self._hooks.validate() if is_last or epoch % settings.validate_every == 0 else None
+        is_best = False
+        if scores is not None:
+            score = float(scores["mean_iou"])
+            is_best = progress.best_score is None or score > progress.best_score
+            progress.stale = 0 if is_best else progress.stale + 1
+            if is_best:
+                progress.best_score = score
+                self._hooks.save_best()
+        progress.closed_epochs = epoch
+        self._hooks.record(self._epoch_event(epoch, scores, is_best=is_best))
+        self._hooks.save_last()
+        self._losses.clear()
+        self._waits.clear()
+        self._times.clear()
+
+    def _epoch_event(self, epoch: int, scores: Mapping[str, Any] | None, *, is_best: bool) -> dict[str, Any]:
+        busy, waited = sum(self._times), sum(self._waits)
+        images = len(self._times) * self._settings.batch_size
+        return {
+            "event": "epoch",
+            "epoch": epoch,
+            "step": self._progress.step,
+            "loss": float(np.mean(self._losses)) if self._losses else None,
+            "learning_rate": float(self._rates[self._progress.step - 1]),
+            "images_per_second": images / (busy + waited) if busy else None,
+            "wait_share": waited / (busy + waited) if busy else None,
+            "validation": dict(scores) if scores is not None else None,
+            "is_best": is_best,
+            "best_score": self._progress.best_score,
+        }
+
+
+def _loss_of(outputs: Any) -> float:
+    """The loss among what a train step returns: itself, or first of a tuple with overflow and scale."""
+    return float((outputs[0] if isinstance(outputs, tuple) else outputs).asnumpy())

@@ -1,0 +1,216 @@
+"""What a person sees: progress, tables, and the same as JSON for a program.
+
+Results go to standard output, talk to standard error. Progress moves only on a terminal; elsewhere there is a
+line an epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from unetcli.files import replacing, write_json, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from unetcli.evaluation import Evaluation, LabelledCase
+
+FALSE_POSITIVE, FALSE_NEGATIVE = (60, 60, 255), (255, 140, 40)
+"""Colours of an overlay, in BGR: predicted but not true, and true but not predicted."""
+
+
+def say(text: str) -> None:
+    """A line of talk, on standard error."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def emit_json(value: Any) -> None:
+    """A result for a program, on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on standard output; numbers are set right, and None is shown as absent."""
+    shown = Table(title=title, title_justify="left")
+    for index, name in enumerate(columns):
+        is_number = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
+        shown.add_column(name, justify="right" if is_number else "left")
+    for row in rows:
+        shown.add_row(*(_text(value) for value in row))
+    width = None if sys.stdout.isatty() else 120
+    Console(highlight=False, width=width).print(shown)
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return "absent"
+        case float():
+            return f"{value:.4f}"
+        case _:
+            return str(value)
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int) -> Generator[Callable[[], None]]:
+    """A bar over `total` pieces of work on a terminal, and nothing elsewhere; call what it gives after each."""
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
+
+
+class TrainingDisplay:
+    """Follows a training by its events: a bar on a terminal, a line an epoch elsewhere.
+
+    Args:
+        num_epochs: Epochs in all.
+        steps_per_epoch: Steps of each.
+        batch_size: Images of a step.
+    """
+
+    def __init__(self, num_epochs: int, steps_per_epoch: int, batch_size: int) -> None:
+        self._num_epochs = num_epochs
+        self._steps_per_epoch = steps_per_epoch
+        self._batch_size = batch_size
+        self._score: float | None = None
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("step {task.completed}/{task.total}  {task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            "training", total=num_epochs * steps_per_epoch, epoch=f"1/{num_epochs}", status="compiling the network"
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Show one event of the engine."""
+        if event["event"] == "step":
+            self._show_step(event)
+        else:
+            self._show_epoch(event)
+
+    def _show_step(self, event: Mapping[str, Any]) -> None:
+        score = "" if self._score is None else f"  IoU {self._score:.4f}"
+        status = (
+            f"loss {event['loss']:.4f}  lr {event['learning_rate']:.2e}  "
+            f"{self._batch_size / event['seconds']:.1f} img/s{score}"
+        )
+        self._progress.update(
+            self._task, completed=event["step"], epoch=f"{event['epoch']}/{self._num_epochs}", status=status
+        )
+
+    def _show_epoch(self, event: Mapping[str, Any]) -> None:
+        parts = [f"epoch {event['epoch']:>{len(str(self._num_epochs))}}/{self._num_epochs}"]
+        if event["loss"] is not None:
+            parts.append(f"loss {event['loss']:.4f}")
+        parts.append(f"lr {event['learning_rate']:.2e}")
+        if event["images_per_second"] is not None:
+            parts.append(f"{event['images_per_second']:.1f} img/s")
+            parts.append(f"waiting for data {event['wait_share']:.1%}")
+        if event["validation"] is not None:
+            self._score = event["validation"]["mean_iou"]
+            best = " (best)" if event["is_best"] else ""
+            parts.append(f"mean IoU {self._score:.4f}{best}")
+        self._console.print("   ".join(parts), markup=False)
+
+
+def show_training(outcome: Mapping[str, Any], *, as_json: bool) -> None:
+    """How a training ended, and what comes next."""
+    if as_json:
+        emit_json(outcome)
+        return
+    score = outcome["best_mean_iou"]
+    best = "no validation yet" if score is None else f"best mean IoU {score:.4f}"
+    say(f"{outcome['outcome']} after {outcome['epochs']} epochs ({outcome['steps']} steps), {best}")
+    say(
+        f"go on with: unet train --resume {outcome['run']}"
+        if outcome["outcome"] == "interrupted"
+        else f"next: unet eval --run {outcome['run']}"
+    )
+
+
+def save_evaluation(result: Evaluation, folder: Path) -> None:
+    """Write `summary.json` and `cases.csv`, the worst case first."""
+    write_json(folder / "summary.json", result.summary())
+    rows = sorted(result.rows(), key=lambda row: row["mean_iou"])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "cases.csv", text.getvalue())
+
+
+def show_evaluation(result: Evaluation, folder: Path, *, as_json: bool) -> None:
+    """The measures as two tables, or as JSON."""
+    summary = result.summary()
+    if as_json:
+        emit_json(summary | {"folder": str(folder)})
+        return
+    classes: dict[str, dict[str, Any]] = summary["classes"]
+    columns = ["class", *next(iter(classes.values()))]
+    table("classes", columns, [[name, *values.values()] for name, values in classes.items()])
+    overall = [[name, value] for name, value in summary.items() if name != "classes"]
+    table(f"all {summary['num_cases']} cases", ["measure", "value"], overall)
+    say(f"tables, JSON and overlays: {folder}")
+
+
+def write_overlay(case: LabelledCase, scores: NDArray[np.float32], folder: Path) -> None:
+    """Write a PNG of a 2D case: its first channel, and beside it the same with wrong pixels coloured.
+
+    Red pixels were given a class of higher index than the true one, blue ones a lower; for two classes these
+    are false positives and false negatives of the second.
+    """
+    channel = case.image[0].astype(np.float32)
+    low, high = np.percentile(channel, (0.5, 99.5))
+    grey = ((channel - low) / max(float(high - low), 1e-6)).clip(0, 1) * 255
+    plain = np.repeat(grey.astype(np.uint8)[..., np.newaxis], 3, axis=2)
+    marked, predicted = plain.copy(), scores.argmax(axis=0)
+    marked[predicted > case.labels] = FALSE_POSITIVE
+    marked[predicted < case.labels] = FALSE_NEGATIVE
+    with replacing(folder / f"{case.id}.png") as temporary:
+        temporary.write_bytes(cv2.imencode(".png", np.hstack([plain, marked]))[1].tobytes())
+
+
+def show_export(path: Path, facts: Mapping[str, Any], *, as_json: bool) -> None:
+    """Where a model file is, and how equal to its run it was found."""
+    agreement = facts["agreement"]
+    if as_json:
+        emit_json({"model": str(path), **facts})
+        return
+    rows = [
+        ["file", str(path)],
+        ["description", str(path.with_suffix(".json"))],
+        ["size", f"{path.stat().st_size / 1e6:.1f} MB"],
+        ["input", str(facts["input"]["shape"])],
+        ["pixels compared with the run", agreement["num_pixels"]],
+        ["equal labels", f"{agreement['equal_labels']:.4%}"],
+        ["largest difference of a score", f"{agreement['largest_difference']:.1e}"],
+    ]
+    table("exported", ["", ""], rows)

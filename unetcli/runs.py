@@ -1,0 +1,203 @@
+"""The run folder: what lies in it, and how it is read back.
+
+`config.yaml` has every setting, so that training from it repeats the run; `run.json` what the data was
+(`RunFacts`); `metrics.jsonl` one line a step and an epoch; `last.ckpt` all that training needs to go on bit
+for bit; `best.ckpt` the weights of the best validation; `evaluation/` what `unet eval` found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from unetcli.config import Config, load_config, save_config
+from unetcli.errors import ConfigError, RunError
+from unetcli.files import replacing_folder, write_json, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RUNS = Path("runs")
+_SCHEMA = 1
+
+
+class ClassFacts(BaseModel):
+    """A class of the data: its index in labels, its name, and the value it has in a mask file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int
+    name: str
+    value: int
+
+
+class RunFacts(BaseModel):
+    """What a run knows of its data, so that nothing else is needed to use it.
+
+    Attributes:
+        schema_version: Of this file.
+        unet_version: Version that trained.
+        dataset: Name of the dataset.
+        kind: Source of the dataset, such as "isbi".
+        dataset_path: Where it was.
+        fingerprint: Hash over its cases and classes.
+        classes: By index.
+        channels: Names of the channels.
+        train: Ids of the cases trained on.
+        validation: Ids of the cases validated on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = _SCHEMA
+    unet_version: str
+    dataset: str
+    kind: str
+    dataset_path: Path
+    fingerprint: str
+    classes: tuple[ClassFacts, ...]
+    channels: tuple[str, ...]
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder that has been read."""
+
+    path: Path
+    config: Config
+    facts: RunFacts
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """All that training needs to go on; not there before the first epoch has ended."""
+        return self.path / "last.ckpt"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON line a step and an epoch."""
+        return self.path / "metrics.jsonl"
+
+    def checkpoint(self, name: str) -> Path:
+        """The file for 'best', 'last' or a path.
+
+        Raises:
+            RunError: If it is not there.
+        """
+        path = self.path / f"{name}.ckpt" if name in ("best", "last") else Path(name)
+        if not path.is_file():
+            raise RunError(
+                f"{path}: no such checkpoint",
+                hint=f"train on with: unet train --resume {self.path}" if name in ("best", "last") else "",
+            )
+        return path
+
+
+def new_run_path(dataset: str, preset: str | None, fold: int) -> Path:
+    """A folder in `runs/` that is not there yet, named after what is trained."""
+    name = f"{dataset}-{preset or 'custom'}-fold{fold}"
+    path, number = RUNS / name, 2
+    while path.exists():
+        path, number = RUNS / f"{name}-{number}", number + 1
+    return path
+
+
+def create_run(path: Path, config: Config, facts: RunFacts) -> Run:
+    """Write a new run folder, in place of one that is there."""
+    with replacing_folder(path) as folder:
+        save_config(config, folder / "config.yaml")
+        write_json(folder / "run.json", facts.model_dump(mode="json"))
+    return Run(path, config, facts)
+
+
+def open_run(path: Path | None) -> Run:
+    """Read a run folder; the newest in `runs/` if none is named.
+
+    Raises:
+        RunError: If there is none, or it cannot be read.
+    """
+    path = path or newest_run()
+    facts_path = path / "run.json"
+    if not facts_path.is_file():
+        raise RunError(f"{path}: not a run folder (no run.json in it)", hint="name one that 'unet train' has made")
+    try:
+        facts = RunFacts.model_validate_json(facts_path.read_text("utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RunError(
+            f"{facts_path}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            hint="the file was changed, or written by another version of unet",
+        ) from error
+    return Run(path, load_config(file=path / "config.yaml"), facts)
+
+
+def extend_run(run: Run, epochs: int) -> Run:
+    """The run with more epochs in all; written into it.
+
+    Raises:
+        ConfigError: If they are fewer than it has.
+    """
+    if epochs < run.config.train.epochs:
+        raise ConfigError(
+            f"--epochs {epochs}: {run.path} already has {run.config.train.epochs}",
+            hint="a run that is taken up can be given more epochs, not fewer",
+        )
+    config = run.config.with_values({"train.epochs": epochs})
+    save_config(config, run.path / "config.yaml")
+    return Run(run.path, config, run.facts)
+
+
+def newest_run() -> Path:
+    """The run in `runs/` that was written to last.
+
+    Raises:
+        RunError: If there is none.
+    """
+    found = [file.parent for file in RUNS.glob("*/run.json")]
+    if not found:
+        raise RunError(f"{RUNS}/: no runs here", hint="train one with 'unet train', or name one with --run")
+    return max(found, key=_last_written)
+
+
+def _last_written(run: Path) -> float:
+    return max(file.stat().st_mtime for file in run.iterdir())
+
+
+class Journal:
+    """Appends to `metrics.jsonl`.
+
+    Args:
+        path: The file.
+        step: Lines of later steps are dropped, since they are about to be written again.
+    """
+
+    def __init__(self, path: Path, *, step: int) -> None:
+        kept = [event for event in read_metrics(path) if event["step"] <= step] if path.exists() else []
+        write_text(path, "".join(json.dumps(event) + "\n" for event in kept))
+        self._path = path
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Append one event; it is in the file when this returns."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All events of a `metrics.jsonl`; a last line that a killed process left unfinished is passed over."""
+    lines = path.read_text("utf-8").splitlines()
+    events: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise RunError(f"{path}: line {number} is not JSON") from error
+    return events
