@@ -1,0 +1,105 @@
+"""Where the tiles of an image lie, and how much each of their pixels counts."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Blending = Literal["gaussian", "constant"]
+LEAST_WEIGHT = 1e-3
+
+
+def tile_starts(length: int, tile: int, min_overlap: int) -> tuple[int, ...]:
+    """Place the fewest tiles that cover an axis, evenly spread.
+
+    Spreading them keeps the last overlap like the others; shifting only the last tile back would blend
+    it far more than the rest. Overlap-tile strategy: Ronneberger et al. 2015, section 2 (arXiv:1505.04597).
+
+    Args:
+        length: Size of the axis in pixels.
+        tile: Size of one tile in pixels.
+        min_overlap: Least overlap of neighbours in pixels.
+
+    Returns:
+        First pixel of each tile, ascending. The first is 0, the last is `length - tile`.
+
+    Raises:
+        ValueError: If the axis is shorter than a tile, or `min_overlap` is not in [0, tile).
+    """
+    if not 0 <= min_overlap < tile:
+        raise ValueError(f"min_overlap must be in [0, {tile}) for tiles of {tile} px, got {min_overlap}")
+    if length < tile:
+        raise ValueError(f"axis of {length} px is shorter than one {tile} px tile; pad it first")
+    last = length - tile
+    gaps = math.ceil(last / (tile - min_overlap))
+    return tuple(i * last // gaps for i in range(gaps + 1)) if gaps else (0,)
+
+
+def tile_weights(size: tuple[int, ...], blending: Blending) -> NDArray[np.float32]:
+    """How much each pixel of a tile counts where tiles overlap.
+
+    'gaussian' is separable, 1 in the middle, with a standard deviation of an eighth of the tile along each
+    axis (Isensee et al. 2021, nnU-Net, supplementary note 2), and at least `LEAST_WEIGHT` along each axis,
+    so that the sum of weights can be divided by. 'constant' is 1 everywhere.
+
+    Args:
+        size: Pixels of the tile along each axis, S.
+        blending: 'gaussian' or 'constant'.
+
+    Returns:
+        `(*S)` positive weights, the same when mirrored along any axis.
+
+    Raises:
+        ValueError: If a size is not positive, or `blending` has another value.
+    """
+    if not size or min(size) < 1:
+        raise ValueError(f"a tile needs at least 1 px along each axis, got {size}")
+    if blending == "constant":
+        return np.ones(size, dtype=np.float32)
+    if blending != "gaussian":
+        raise ValueError(f"blending must be 'gaussian' or 'constant', got {blending!r}")
+    weights = np.ones((), dtype=np.float64)
+    for length in size:
+        distance = (np.arange(length) - (length - 1) / 2) / (length / 8)
+        weights = weights[..., None] * np.maximum(np.exp(-(distance**2) / 2), LEAST_WEIGHT)
+    return weights.astype(np.float32)
+
+
+def mirrored_indices(length: int, before: int, after: int) -> NDArray[np.intp]:
+    """Indices that continue an axis beyond its ends by mirroring, the border pixel not repeated.
+
+    As `np.pad(mode="reflect")`, for any amount: where it is more than the axis, the axis is mirrored back
+    and forth. A single pixel is repeated.
+
+    Args:
+        length: Size of the axis in pixels, at least 1.
+        before: Pixels to add before the first.
+        after: Pixels to add after the last.
+
+    Returns:
+        `(before + length + after,)` indices into the axis.
+
+    Raises:
+        ValueError: If the axis is empty, or an amount is negative.
+    """
+    if length < 1 or before < 0 or after < 0:
+        raise ValueError(f"cannot mirror an axis of {length} px by {before} and {after} px")
+    if length == 1:
+        return np.zeros(before + 1 + after, dtype=np.intp)
+    period = 2 * (length - 1)
+    position = np.arange(-before, length + after, dtype=np.intp) % period
+    return np.minimum(position, period - position)
+
+
+def even_batch_size(num_tiles: int, largest: int) -> int:
+    """Tiles per batch so that the fewest batches are as even as can be: 9 tiles by at most 4 are 3, 3, 3.
+
+    Raises:
+        ValueError: If either number is less than 1.
+    """
+    if num_tiles < 1 or largest < 1:
+        raise ValueError(f"cannot batch {num_tiles} tiles by {largest}")
+    return math.ceil(num_tiles / math.ceil(num_tiles / largest))
