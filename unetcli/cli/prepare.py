@@ -1,0 +1,105 @@
+"""`unet prepare`: published files to a checked dataset folder."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unetcli.cli.options import JsonOption, OverwriteOption
+
+if TYPE_CHECKING:
+    from unetcli.data.manifest import Manifest
+
+app = typer.Typer(no_args_is_help=True)
+
+
+class SplitMethod(StrEnum):
+    """How cases are divided into folds."""
+
+    block = "block"
+    zoo = "zoo"
+
+
+@app.callback()
+def prepare() -> None:
+    """Check published images and labels, and make a dataset folder of them."""
+
+
+@app.command()
+def isbi(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of train-volume.tif and train-labels.tif, or of train/image and train/label.")
+    ] = Path("data/isbi"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Dataset folder to make.")] = Path("datasets/isbi"),
+    split: Annotated[
+        SplitMethod,
+        typer.Option(help="'block' validates on neighbouring slices; 'zoo' on the slices that the model zoo drew."),
+    ] = SplitMethod.block,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and report, but write nothing.")] = False,
+    overwrite: OverwriteOption = False,
+    json_report: JsonOption = False,
+) -> None:
+    """Prepare the ISBI 2012 membrane stack, or any stack in its form.
+
+    Labels are 255 (or 1) inside cells and 0 on membranes. Slices that are blank or the same are reported.
+    """
+    from unetcli.data.dataset import describe_isbi, duplicate_warnings, refuse_output, write_dataset
+    from unetcli.data.isbi import read_isbi
+
+    if not dry_run:
+        refuse_output(output, overwrite=overwrite)
+    typer.echo(f"reading {source}", err=True)
+    stack = read_isbi(source)
+    manifest = describe_isbi(stack, output.name, split.value, folds)
+    warnings = [*stack.warnings, *duplicate_warnings(manifest, stack.cases)]
+    if not dry_run:
+        write_dataset(output, manifest, stack.cases, overwrite=overwrite)
+    for warning in warnings:
+        typer.secho(f"warning: {warning}", fg="yellow", err=True)
+    summary = _summary(manifest, output, warnings, written=not dry_run)
+    typer.echo(json.dumps(summary, indent=2) if json_report else _table(manifest, summary))
+
+
+def _summary(manifest: Manifest, output: Path, warnings: list[str], *, written: bool) -> dict[str, Any]:
+    from unetcli.data.manifest import fingerprint
+
+    return {
+        "dataset": str(output),
+        "written": written,
+        "slices": len(manifest.cases),
+        "size": list(manifest.cases[0].shape[-2:]),
+        "dtype": manifest.intensity.dtype,
+        "class_shares": dict(zip(manifest.class_names, manifest.class_shares, strict=True)),
+        "spacing": manifest.spacing,
+        "unit": manifest.unit,
+        "split": manifest.split_method,
+        "folds": len(manifest.splits),
+        "fingerprint": fingerprint(manifest),
+        "warnings": warnings,
+    }
+
+
+def _table(manifest: Manifest, summary: dict[str, Any]) -> str:
+    validation = "; ".join(_numbers(split.validation) for split in manifest.splits)
+    spacing = (
+        f"{' x '.join(f'{size:g}' for size in manifest.spacing)} {manifest.unit}" if manifest.spacing else "not told"
+    )
+    rows = {
+        "slices": f"{summary['slices']} of {' x '.join(map(str, summary['size']))} px, {summary['dtype']}",
+        "pixel size": spacing,
+        "labels": ", ".join(f"{name} {share:.1%}" for name, share in summary["class_shares"].items()),
+        "split": f"{summary['split']}, {summary['folds']} folds, validating on {validation}",
+        "warnings": str(len(summary["warnings"]) or "none"),
+        "dataset" if summary["written"] else "would write": summary["dataset"],
+    }
+    return "\n".join(f"{name:<12}  {value}" for name, value in rows.items())
+
+
+def _numbers(ids: tuple[str, ...]) -> str:
+    """Case ids without what they share, such as `0 1 2` for `slice-000 slice-001 slice-002`."""
+    return " ".join(name.removeprefix("slice-").lstrip("0") or "0" for name in ids)

@@ -1,0 +1,228 @@
+"""The manifest of a dataset folder: what the data is, said once, and checked when it is read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from unetcli.data.cases import LabelledImage, content_hash
+from unetcli.data.mindrecord import read_cases
+from unetcli.errors import ConfigError, DataError
+from unetcli.files import write_json
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+CASES_FILE = "cases.mindrecord"
+PREVIEW_FILE = "preview.png"
+
+
+class Record(BaseModel):
+    """A part of the manifest; frozen, and closed to names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClassInfo(Record):
+    """One class of pixels.
+
+    `source_values` are the numbers that stood for it in the published masks, and `mirror_of` names the
+    class that it becomes when an image is mirrored, such as right for left.
+    """
+
+    index: int = Field(ge=0)
+    name: str
+    source_values: tuple[int, ...]
+    mirror_of: str | None = None
+
+
+class IntensityStats(Record):
+    """Intensities over all images as published; `percentiles` maps percent to intensity."""
+
+    dtype: str
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+    percentiles: dict[float, float]
+
+
+class Case(Record):
+    """One image with its labels: what it is called, and what it must contain.
+
+    Cases of one `group` (a patient, a specimen) must not be parted by a split. `shape` is `(C, H, W)`;
+    `class_shares` has a share of the pixels for each class.
+    """
+
+    id: str
+    group: str | None = None
+    shape: tuple[int, ...]
+    image_sha256: str
+    labels_sha256: str
+    class_shares: tuple[float, ...]
+
+
+class Split(Record):
+    """Case ids of one fold."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+class Manifest(Record):
+    """What a dataset folder holds. `spacing` is the size of a pixel in `unit`, in the order of the axes."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    kind: Literal["isbi"]
+    classes: tuple[ClassInfo, ...] = Field(min_length=2)
+    channels: tuple[str, ...] = Field(min_length=1)
+    num_axes: Literal[2] = 2
+    spacing: tuple[float, ...] | None = None
+    unit: str | None = None
+    intensity: IntensityStats
+    cases: tuple[Case, ...] = Field(min_length=1)
+    split_method: Literal["zoo", "block"]
+    splits: tuple[Split, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _classes_are_numbered_from_0(self) -> Self:
+        indices = [info.index for info in self.classes]
+        if indices != list(range(len(indices))):
+            raise ValueError(f"classes must be numbered from 0 without a gap, got {indices}")
+        return self
+
+    @model_validator(mode="after")
+    def _splits_are_of_known_cases(self) -> Self:
+        ids = {case.id for case in self.cases}
+        if len(ids) != len(self.cases):
+            raise ValueError("two cases have the same id")
+        for number, split in enumerate(self.splits):
+            train, validation = set(split.train), set(split.validation)
+            if unknown := (train | validation) - ids:
+                raise ValueError(f"split {number} names cases that are not there: {sorted(unknown)[:5]}")
+            if shared := train & validation:
+                raise ValueError(f"split {number} has cases in train and validation: {sorted(shared)[:5]}")
+        return self
+
+    @property
+    def num_classes(self) -> int:
+        """Classes, background included."""
+        return len(self.classes)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their indices."""
+        return tuple(info.name for info in self.classes)
+
+    @property
+    def class_shares(self) -> tuple[float, ...]:
+        """Share of all pixels that belongs to each class."""
+        sizes = [case.shape[-1] * case.shape[-2] for case in self.cases]
+        return tuple(
+            sum(size * case.class_shares[info.index] for size, case in zip(sizes, self.cases, strict=True)) / sum(sizes)
+            for info in self.classes
+        )
+
+
+def save_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` into a dataset folder."""
+    write_json(folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of a dataset folder.
+
+    Raises:
+        DataError: If there is none, it is not JSON, of another schema version, or contradicts itself.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder}: not a dataset folder, since it holds no {MANIFEST_FILE}",
+            hint="make one with `unet prepare`, or name another folder",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})", hint="prepare the dataset again") from error
+    _check_version(path, value)
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise DataError(f"{path}: {place + ': ' if place else ''}{reason}", hint="prepare the dataset again") from error
+
+
+def _check_version(path: Path, value: Any) -> None:
+    version = cast("dict[str, Any]", value).get("schema_version") if isinstance(value, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: schema version is {version!r}, and this version of unet reads {SCHEMA_VERSION}",
+            hint="prepare the dataset again, or use the version of unet that made it",
+        )
+
+
+def newest_dataset(root: Path = Path("datasets")) -> Path:
+    """The dataset folder in `root` whose manifest was written last.
+
+    Raises:
+        DataError: If there is none.
+    """
+    manifests = [path for path in root.glob(f"*/{MANIFEST_FILE}") if not path.parent.name.startswith(".")]
+    if not manifests:
+        raise DataError(f"{root}: no dataset in it", hint="make one with `unet prepare isbi`, or name its folder")
+    return max(manifests, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
+
+
+def fingerprint(manifest: Manifest) -> str:
+    """SHA-256 of the classes and of every case's content, by which a run knows its data again."""
+    content = {
+        "classes": [info.model_dump(mode="json") for info in manifest.classes],
+        "cases": [[case.image_sha256, case.labels_sha256] for case in manifest.cases],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load_cases(folder: Path, manifest: Manifest, ids: Collection[str]) -> tuple[LabelledImage, ...]:
+    """Read these cases and compare them with the hashes in the manifest.
+
+    Raises:
+        DataError: If a case cannot be read, or is not what it was when the dataset was prepared.
+    """
+    path = folder / CASES_FILE
+    known = {case.id: case for case in manifest.cases}
+    cases = read_cases(path, ids)
+    for case in cases:
+        hashes = (content_hash(case.image), content_hash(case.labels))
+        if hashes != (known[case.id].image_sha256, known[case.id].labels_sha256):
+            raise DataError(
+                f"{path}: case {case.id} is not what was written (its hash differs from the manifest's)",
+                hint="the file is damaged or of another dataset; prepare it again with --overwrite",
+            )
+    return cases
+
+
+def load_split(
+    folder: Path, manifest: Manifest, fold: int
+) -> tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]:
+    """The training and the validation cases of a fold.
+
+    Raises:
+        ConfigError: If there is no such fold.
+        DataError: If a case cannot be read, or is not what it was when the dataset was prepared.
+    """
+    if not 0 <= fold < len(manifest.splits):
+        raise ConfigError(
+            f"data.fold: {fold}, but {folder} has {len(manifest.splits)} folds",
+            hint=f"choose 0 to {len(manifest.splits) - 1}",
+        )
+    split = manifest.splits[fold]
+    cases = load_cases(folder, manifest, split.train + split.validation)
+    return cases[: len(split.train)], cases[len(split.train) :]
