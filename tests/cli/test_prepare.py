@@ -83,7 +83,9 @@ def test_a_dry_run_writes_nothing_and_loads_no_mindspore(tmp_path):
 def test_nothing_is_overwritten_unless_asked(invoke):
     assert invoke("isbi", SAMPLE).exit_code == 0
     refused = invoke("isbi", SAMPLE, "--folds", 3)
-    assert isinstance(refused.exception, ConfigError) or refused.exit_code == 2
+    assert isinstance(refused.exception, ConfigError)
+    assert "will need" not in invoke("isbi", SAMPLE, "--dry-run", "--overwrite").stderr
+    assert "datasets/isbi exists; to write it will need --overwrite" in invoke("isbi", SAMPLE, "--dry-run").stderr
     assert len(load_manifest(Path("datasets/isbi")).splits) == 5
     assert invoke("isbi", SAMPLE, "--folds", 3, "--overwrite").exit_code == 0
     assert len(load_manifest(Path("datasets/isbi")).splits) == 3

@@ -112,6 +112,11 @@ def test_label_values_between_are_refused_with_values_and_place(stack, volume, l
     assert "JPEG" in caught.value.hint
 
 
+def test_label_values_are_told_without_naming_what_is_not_there(stack, volume, labels):
+    with pytest.raises(DataError, match=r"hold 7 \(480 px\); the first 7 is on page 0, row 0, column 0"):
+        read_isbi(stack(volume, np.full_like(labels, 7)))
+
+
 def test_1_and_255_in_one_stack_are_refused(stack, volume, labels):
     labels[2] //= 255
     with pytest.raises(DataError, match=r"labels must be 0 and 255, or 0 and 1, but hold 1 \("):

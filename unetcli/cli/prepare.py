@@ -55,10 +55,12 @@ def isbi(
         refuse_output(output, overwrite=overwrite)
     typer.echo(f"reading {source}", err=True)
     stack = read_isbi(source)
-    manifest = describe_isbi(stack, output.name, split.value, folds)
+    manifest = describe_isbi(stack, output.resolve().name, split.value, folds)
     warnings = [*stack.warnings, *duplicate_warnings(manifest, stack.cases)]
     if not dry_run:
         write_dataset(output, manifest, stack.cases, overwrite=overwrite)
+    elif output.exists() and not overwrite:
+        typer.echo(f"{output} exists; to write it will need --overwrite", err=True)
     for warning in warnings:
         typer.secho(f"warning: {warning}", fg="yellow", err=True)
     summary = _summary(manifest, output, warnings, written=not dry_run)

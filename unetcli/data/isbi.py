@@ -219,11 +219,12 @@ def _check_labels(masks: Sequence[Pages]) -> int:
     if strange:
         shown = ", ".join(f"{value:g} ({counts[value]} px)" for value in strange[:6])
         more = f" and {len(strange) - 6} more" if len(strange) > 6 else ""
+        beside = " and ".join(str(value) for value in (0, cell) if value in counts)
         pages = where[strange[0]]
+        first = _place(pages.pixels == np.asarray(strange[0], pages.pixels.dtype))
         raise DataError(
-            f"{pages.path}: labels must be 0 and 255, or 0 and 1, but hold {shown}{more} beside "
-            f"{'0 and ' if 0 in counts else ''}{cell}; the first {strange[0]:g} is "
-            f"{_place(pages.pixels == np.asarray(strange[0], pages.pixels.dtype))}",
+            f"{pages.path}: labels must be 0 and 255, or 0 and 1, but hold {shown}{more}"
+            f"{' beside ' + beside if beside else ''}; the first {strange[0]:g} is {first}",
             hint="resampling and JPEG make values in between; export the labels again, or threshold them",
         )
     if len(counts) < 2:
