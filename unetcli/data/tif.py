@@ -1,0 +1,272 @@
+"""Reading TIF files page by page: what a page is, what its values are, and whether the file is whole.
+
+What a page is: along the axes Z, T and those whose meaning the file does not tell, every image is a page. C, and
+the samples of a colour image, are the channels of a page. Of a pyramid, only the full resolution counts.
+
+What a pixel's value is: the one stored, whatever the display range, look-up table or "white is zero" of the file
+say of how to show it. A palette is different: its indices are no intensities, so its colours take their place,
+unless ImageJ wrote the file, whose palettes are only a way of showing grey images. Declared alpha is left out;
+other extra samples are channels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import re
+import struct
+import zlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetcli.errors import DataError
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
+
+Array = NDArray[Any]
+PAGE_AXES = frozenset("ZTIQR")
+IMAGEJ_KEYS = frozenset(
+    {"unit", "yunit", "zunit", "spacing", "finterval", "fps", "tunit", "xorigin", "yorigin", "zorigin"}
+)
+ALPHA = frozenset({1, 2})  # TIFF 6.0, ExtraSamples: associated and unassociated alpha
+# TIFF 6.0, section 2, and BigTIFF: bytes of a value of each type
+TYPE_BYTES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1)) | {16: 8, 17: 8, 18: 8}
+# what the decoders raise for a file that is damaged; imagecodecs' own errors are RuntimeErrors
+BROKEN = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    TypeError, ValueError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSize:
+    """What a file says of the size of its pixels, kept as it stands so that a mask can repeat it.
+
+    Args:
+        resolution: Pixels per unit along X and Y, as fractions; the TIF tags XResolution and YResolution.
+        unit: The TIF tag ResolutionUnit: 1 none, 2 inch, 3 centimetre.
+        imagej: ImageJ's own lines on spacing and unit, such as `spacing=0.5`.
+        slices: Pages along Z by ImageJ; 0 if it does not say.
+        frames: Pages along T by ImageJ; 0 if it does not say.
+        png_chunk: The pHYs chunk of a PNG, whole.
+    """
+
+    resolution: tuple[tuple[int, int], tuple[int, int]] | None = None
+    unit: int = 1
+    imagej: tuple[str, ...] | None = None
+    slices: int = 0
+    frames: int = 0
+    png_chunk: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TifPages:
+    """The pages of an open TIF file.
+
+    Args:
+        sizes: Height and width of each.
+        read: Reads the page of an index from 0, as `(C, H, W)` in the file's own type and native byte order.
+        pixel_size: What the file says of the size of its pixels.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    read: Callable[[int], Array]
+    pixel_size: PixelSize
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Page:
+    """Where one page lies: images of a series whose channels are laid together."""
+
+    series: TiffPageSeries
+    images: tuple[int, ...]
+    size: tuple[int, int]
+
+
+@contextlib.contextmanager
+def open_tif(path: Path) -> Generator[TifPages]:
+    """Open a TIF file to read one page at a time, of any compression that tifffile knows.
+
+    Raises:
+        DataError: If it is damaged, cut off, or its pages and channels cannot be told apart. Reading raises it
+            too, naming the page, for values that are damaged, complex or not finite.
+    """
+    import tifffile
+
+    with contextlib.ExitStack() as stack:
+        with damage_told(f"{path}"), _silent_tifffile():
+            tif = stack.enter_context(tifffile.TiffFile(path))
+            pages = tuple(page for series in tif.series for level in _levels(series) for page in _pages(path, level))
+            _check_whole(path, tif, sum(len(page.images) for page in pages))
+            pixel_size = _pixel_size(tif)
+
+        def read(index: int) -> Array:
+            where = page_name(path, index, len(pages))
+            page = pages[index]
+            with damage_told(where), _silent_tifffile():
+                pixels = np.concatenate([_read_image(tif, page.series, image) for image in page.images])
+            if pixels.dtype.kind not in "biuf":
+                raise DataError(f"{where}: has values of type {pixels.dtype}", hint="save it as 8- or 16-bit grey")
+            if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+                raise DataError(f"{where}: has values that are not finite", hint="replace NaN and infinity by numbers")
+            return pixels
+
+        yield TifPages(tuple(page.size for page in pages), read, pixel_size)
+
+
+def page_name(path: Path, index: int, num_pages: int) -> str:
+    """How messages call a page: its file, and its number from 1 if there are others."""
+    return f"{path}: page {index + 1} of {num_pages}" if num_pages > 1 else f"{path}"
+
+
+def _levels(series: TiffPageSeries) -> list[TiffPageSeries]:
+    """The series itself, and pages that tifffile takes for its pyramid only since they are half as large."""
+    lower = series.levels[1:] if series.kind == "generic" else []
+    return [series, *(level for level in lower if not (level.keyframe.is_reduced or level.keyframe.is_subifd))]
+
+
+def _pages(path: Path, series: TiffPageSeries) -> list[_Page]:
+    """The pages of one series of images of one size and type."""
+    keyframe = series.keyframe
+    if series.is_multifile:
+        raise DataError(f"{path}: is one of several files of one image", hint="save it as a single TIF")
+    if keyframe.axes not in {"YX", "YXS", "SYX"}:
+        raise DataError(f"{path}: has images of axes {keyframe.axes}", hint="save it as a stack of 2D pages")
+    height, width = (keyframe.shape[keyframe.axes.index(axis)] for axis in "YX")
+    if not series.axes.endswith(keyframe.axes):  # images of a single row or column, whose axes tifffile mixes up
+        return [_Page(series, (image,), (height, width)) for image in range(len(series))]
+    axes = series.axes[: -len(keyframe.axes)]
+    shape = series.shape[: len(axes)]
+    order = np.arange(math.prod(shape)).reshape(shape)
+    channels = [axis for axis in axes if axis in "CS"]
+    if not set(axes) <= PAGE_AXES | {"C", "S"} or axes.count("Q") > 1 or len(channels) + keyframe.axes.count("S") > 1:
+        raise DataError(
+            f"{path}: has axes {series.axes} of size {series.shape}, which cannot be told into pages and channels",
+            hint="save it with axes Z, T and C only, or as a plain stack of pages",
+        )
+    order = np.moveaxis(order, axes.index(channels[0]), -1) if channels else order[..., None]
+    rows = order.reshape(-1, order.shape[-1]).tolist()
+    return [_Page(series, tuple(images), (height, width)) for images in rows]
+
+
+def _read_image(tif: TiffFile, series: TiffPageSeries, index: int) -> Array:
+    """Image `index` of a series, `(C, H, W)`."""
+    keyframe = series.keyframe
+    num_images = math.prod(series.shape) // math.prod(keyframe.shape)
+    if len(series) == num_images:
+        page = series[index]
+        if page is None:
+            raise ValueError("the file has no data for it")
+        _check_segments(tif, page)
+        pixels: Array = np.asarray(page.asarray())
+    elif series.dataoffset is not None:  # one header for a whole stack that lies in one piece, as ImageJ writes it
+        dtype = np.dtype(tif.byteorder + series.dtype.char)
+        offset = series.dataoffset + index * math.prod(keyframe.shape) * dtype.itemsize
+        tif.filehandle.seek(offset)
+        pixels = tif.filehandle.read_array(dtype, math.prod(keyframe.shape)).reshape(keyframe.shape)
+    else:
+        raise ValueError(f"{num_images} images are compressed under {len(series)} headers")
+    pixels = _as_channels(pixels, keyframe)
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _as_channels(pixels: Array, page: TiffPage) -> Array:
+    """`(C, H, W)` from the samples of a TIF page."""
+    from tifffile import PHOTOMETRIC
+
+    if page.photometric == PHOTOMETRIC.PALETTE and not page.is_imagej and page.colormap is not None:
+        return (np.asarray(page.colormap) >> 8).astype(np.uint8)[:, pixels.astype(np.intp)]
+    if page.photometric not in {
+        PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.PALETTE, PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR
+    }:  # fmt: skip
+        raise ValueError(f"its colours are of kind {page.photometric}, neither grey nor RGB")
+    if "S" not in page.axes:
+        return pixels[None]
+    pixels = np.moveaxis(pixels, page.axes.index("S"), 0)
+    first_extra = len(pixels) - len(page.extrasamples)
+    is_alpha = [i >= first_extra and int(page.extrasamples[i - first_extra]) in ALPHA for i in range(len(pixels))]
+    return pixels[~np.array(is_alpha)]
+
+
+def _check_whole(path: Path, tif: TiffFile, num_images: int) -> None:
+    """Raise DataError where tifffile goes on with what is left of a file that was cut off."""
+    offsets = [page.offset for page in tif.pages]
+    _, following = _header(tif, offsets[-1])
+    tags, _ = _header(tif, offsets[0])
+    declared = re.search(r"^images=(\d+)", tif.pages.first.description, re.M) if tif.is_imagej else None
+    if following not in {0, *offsets}:
+        found = f"page {len(offsets) + 1} cannot be read"
+    elif any(end > tif.filehandle.size for end in tags):
+        found = "its description cannot be read"
+    elif declared and int(declared[1]) > num_images:
+        found = f"{num_images} of {declared[1]} pages can be read"
+    else:
+        return
+    raise DataError(f"{path}: damaged or cut off ({found})", hint="copy or download the file again")
+
+
+def _header(tif: TiffFile, offset: int) -> tuple[list[int], int]:
+    """The bytes of the file at which the values of a page's tags end, and the offset of the next page's header."""
+    layout, handle = tif.tiff, tif.filehandle
+    handle.seek(offset)
+    (num_tags,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
+    tags = handle.read(num_tags * layout.tagsize)
+    (following,) = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))
+    ends: list[int] = []
+    form = f"{layout.offsetformat[0]}2xH{layout.offsetformat[1:] * 2}"
+    for kind, count, value in struct.iter_unpack(form, tags):
+        num_bytes = count * TYPE_BYTES.get(kind, 0)
+        ends.append(value + num_bytes if num_bytes > layout.offsetsize else 0)
+    return ends, following
+
+
+def _check_segments(tif: TiffFile, page: Any) -> None:
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if offset + count > tif.filehandle.size:
+            raise ValueError(f"its data ends at byte {offset + count} of a file of {tif.filehandle.size}")
+
+
+def _pixel_size(tif: TiffFile) -> PixelSize:
+    first = tif.pages.first
+    values = [first.tags.valueof(name) for name in ("XResolution", "YResolution")]
+    is_told = all(isinstance(value, tuple) and len(value) == 2 and min(value) > 0 for value in values)
+    unit = first.tags.valueof("ResolutionUnit", default=1 if tif.is_imagej else 2)
+    lines = dict(line.split("=", 1) for line in first.description.splitlines() if "=" in line) if tif.is_imagej else {}
+    return PixelSize(
+        resolution=(values[0], values[1]) if is_told else None,
+        unit=int(unit),
+        imagej=tuple(f"{key}={value}" for key, value in lines.items() if key in IMAGEJ_KEYS) if tif.is_imagej else None,
+        slices=int(lines.get("slices", 0)),
+        frames=int(lines.get("frames", 0)),
+    )
+
+
+@contextlib.contextmanager
+def damage_told(where: str) -> Generator[None]:
+    """Turn what a decoder raises for a damaged file into a DataError that begins with `where`."""
+    try:
+        yield
+    except BROKEN as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise DataError(
+            f"{where}: cannot be read ({reason[:200]})", hint="the file may be damaged or cut off; copy it again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _silent_tifffile() -> Generator[None]:
+    """Keep tifffile's log off the terminal; what it goes on in spite of is checked here."""
+    logger = logging.getLogger("tifffile")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
