@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import mindspore
+import numpy as np
+import pytest
+import torch
+from mindspore import Tensor
+
+from unetcli.config import LossSettings
+from unetcli.models import build_loss
+
+OFF = {"cross_entropy": 0.0}
+CASES = {
+    "cross entropy": LossSettings(),
+    "linear": LossSettings(**OFF, dice=1.0),
+    "linear, no background": LossSettings(**OFF, dice=1.0, dice_background=False, dice_smooth=1e-5),
+    "squared": LossSettings(**OFF, dice=1.0, dice_denominator="squared"),
+    "squared, no background": LossSettings(**OFF, dice=1.0, dice_denominator="squared", dice_background=False),
+    "focal": LossSettings(**OFF, focal=1.0),
+    "all": LossSettings(cross_entropy=0.5, dice=2.0, focal=0.25, focal_gamma=1.5),
+}
+
+
+def loss_by_torch(settings: LossSettings, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The published formulas, pixel lists and double precision."""
+    num_classes = logits.shape[1]
+    scores = torch.softmax(logits, 1)
+    truth = torch.nn.functional.one_hot(labels.long(), num_classes).movedim(-1, 1).double()
+    true_score = scores.gather(1, labels.long()[:, None])
+    total = settings.cross_entropy * torch.nn.functional.cross_entropy(logits, labels.long())
+    total = total + settings.focal * (-((1 - true_score) ** settings.focal_gamma) * true_score.log()).mean()
+    power = 2 if settings.dice_denominator == "squared" else 1
+    groups = range(0 if settings.dice_background else 1, num_classes)
+    terms = []
+    for p_image, g_image in zip(scores, truth, strict=True):
+        regions = [list(groups)] if power == 2 else [[k] for k in groups]
+        for region in regions:
+            p, g = p_image[region].flatten(), g_image[region].flatten()
+            s = settings.dice_smooth
+            terms.append(1 - (2 * (p * g).sum() + s) / ((p**power).sum() + (g**power).sum() + s))
+    return total + settings.dice * sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("size", [(6, 5), (4, 3, 5)], ids=["2D", "3D"])
+def test_losses_and_gradients_equal_their_formulas(rng, settings, size):
+    logits = rng.normal(0, 3, (2, 3, *size)).astype(np.float32)
+    labels = rng.integers(0, 2, (2, *size)).astype(np.int32)  # class 2 is absent
+
+    loss = build_loss(settings, 3)
+    value, gradient = mindspore.value_and_grad(loss)(Tensor(logits), Tensor(labels))
+
+    reference = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    expected = loss_by_torch(settings, reference, torch.tensor(labels))
+    expected.backward()
+    assert value.shape == ()
+    assert float(value.asnumpy()) == pytest.approx(expected.item(), rel=2e-6)
+    largest = reference.grad.abs().max().item()
+    np.testing.assert_allclose(gradient.asnumpy(), reference.grad.numpy(), atol=3e-6 * largest)
+
+
+def test_a_compiled_loss_equals_the_eager_one(rng):
+    loss = build_loss(CASES["all"], 2)
+    logits = Tensor(rng.standard_normal((2, 2, 8, 8), dtype=np.float32))
+    labels = Tensor(rng.integers(0, 2, (2, 8, 8)).astype(np.int32))
+
+    @mindspore.jit
+    def compiled(logits, labels):
+        return loss(logits, labels)
+
+    assert float(compiled(logits, labels).asnumpy()) == pytest.approx(float(loss(logits, labels).asnumpy()), rel=1e-6)
+
+
+def test_squared_dice_of_all_classes_is_one_less_the_measure_of_the_zoo(rng):
+    logits = rng.standard_normal((1, 2, 8, 8), dtype=np.float32)
+    labels = rng.integers(0, 2, (1, 8, 8)).astype(np.int32)
+    scores = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).ravel()
+    truth = np.stack([labels == 0, labels == 1], axis=1).ravel().astype(np.float64)
+    zoo = 2 * scores @ truth / (scores @ scores + truth @ truth + 1e-6)
+
+    settings = LossSettings(**OFF, dice=1.0, dice_denominator="squared", dice_smooth=0.0)
+    value = build_loss(settings, 2)(Tensor(logits), Tensor(labels))
+
+    assert float(value.asnumpy()) == pytest.approx(1 - zoo, abs=1e-6)
+
+
+def test_linear_dice_by_hand():
+    # scores 3/4 for the true class of two pixels, one of each class: per class 2 * 0.75 / (1 + 1)
+    logits = Tensor(np.log(np.array([[[[3, 1]], [[1, 3]]]], np.float32)))
+    labels = Tensor(np.array([[[0, 1]]], np.int32))
+    settings = LossSettings(**OFF, dice=1.0, dice_smooth=0.0)
+    assert float(build_loss(settings, 2)(logits, labels).asnumpy()) == pytest.approx(0.25, abs=1e-6)
+
+
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
+def test_a_sure_and_right_network_has_no_loss_and_a_finite_gradient(settings):
+    labels = np.tile(np.arange(3, dtype=np.int32), (1, 4, 2))
+    logits = 1000 * np.stack([labels == k for k in range(3)], axis=1).astype(np.float32)
+    value, gradient = mindspore.value_and_grad(build_loss(settings, 3))(Tensor(logits), Tensor(labels))
+    assert float(value.asnumpy()) == pytest.approx(0, abs=1e-6)
+    assert np.isfinite(gradient.asnumpy()).all()
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_gradient_is_finite_where_a_power_below_one_is_steepest(gamma):
+    logits = Tensor(np.array([[[[100.0, -100.0]], [[0.0, 0.0]]]], np.float32))
+    labels = Tensor(np.zeros((1, 1, 2), np.int32))
+    loss = build_loss(LossSettings(**OFF, focal=1.0, focal_gamma=gamma), 2)
+    assert np.isfinite(mindspore.grad(loss)(logits, labels).asnumpy()).all()
+
+
+def test_half_precision_logits_are_summed_in_single_precision():
+    logits = Tensor(np.zeros((1, 2, 512, 512), np.float16))
+    labels = Tensor(np.zeros((1, 512, 512), np.int32))
+    value = build_loss(LossSettings(dice=1.0, dice_smooth=0.0), 2)(logits, labels)
+    # cross entropy log 2; Dice 1 - 1 / 1.5 for class 0 and 1 for the absent class 1
+    assert value.dtype == mindspore.float32
+    assert float(value.asnumpy()) == pytest.approx(np.log(2) + (1 / 3 + 1) / 2, rel=1e-5)
