@@ -75,7 +75,7 @@ class Layers:
 
         Args:
             channels: How many there are.
-            kernel: Weights along an axis, 2 + 2 * margin of them; `margin` pixels a side are cut off.
+            kernel: Weights along an axis: 2 of them, or 4 for an input that repeats its edge by one pixel.
         """
         weight = np.broadcast_to(np.outer(kernel, kernel), (channels, 1, len(kernel), len(kernel)))
         layer = nn.Conv2dTranspose(
