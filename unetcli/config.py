@@ -16,18 +16,36 @@ from typing import Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from unetcli.errors import ConfigError, suggestion
 from unetcli.files import write_text
 
 Settings = dict[str, Any]
 
+_PAIR = "must be a list of two values"
+_REASONS = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "path_type": "must be a path",
+    "literal_error": "must be {expected}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "greater_than": "must be greater than {gt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "less_than": "must be less than {lt:g}",
+    "tuple_type": _PAIR,
+    "missing": _PAIR,
+    "too_long": _PAIR,
+}
+"""What a setting must be, by pydantic's type of error."""
+
 
 class Section(BaseModel):
-    """A group of settings; frozen, and closed to names it does not know."""
+    """A group of settings; frozen, closed to names it does not know, and no value is taken for one of another type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ModelSettings(Section):
@@ -83,16 +101,18 @@ class ModelSettings(Section):
 
     def check_size(self, name: str, size: Sequence[int]) -> None:
         """Raise ValueError if the network cannot take an input of `size` pixels."""
+        # the valid network's output is 2 * (stride * n - 2) less what the way up eats, hence the remainder
+        offset = 0 if self.margin == 0 else _valid_remainder(self.depth)
+        eaten = 2 * self.margin
+        least = eaten + ((offset - eaten) % self.stride or self.stride)
         for length in size:
-            inner = length - 2 * self.margin
-            # the valid network's output is 2 * (stride * n - 2) less what the way up eats, hence the remainder
-            offset = 0 if self.margin == 0 else _valid_remainder(self.depth)
-            if inner <= 0 or (length - offset) % self.stride:
-                below = length - (length - offset) % self.stride
-                fitting = [n for n in (below, below + self.stride) if n > 2 * self.margin]
+            surplus = (length - offset) % self.stride
+            if length < least or surplus:
+                below = length - surplus
+                fitting = [n for n in (below, below + self.stride) if n >= least] or [least]
                 raise ValueError(
                     f"{name} {length} does not fit a network of depth {self.depth}; "
-                    f"the nearest that do are {' and '.join(map(str, fitting)) or below + self.stride}"
+                    f"the nearest that do are {' and '.join(map(str, fitting))}"
                 )
 
 
@@ -105,10 +125,12 @@ def _valid_remainder(depth: int) -> int:
 class DataSettings(Section):
     """What is trained on; section `data`."""
 
-    dataset: Path | None = Field(default=None, description="The dataset folder; the newest in datasets/ if unset.")
+    dataset: Path | None = Field(
+        default=None, strict=False, description="The dataset folder; the newest in datasets/ if unset."
+    )
     fold: int = Field(default=0, ge=0, description="Which split of the dataset to validate on ('cross_valid_ind').")
     patch_size: tuple[int, int] = Field(
-        default=(256, 256), description="Rows and columns of a training patch, in pixels."
+        default=(256, 256), strict=False, description="Rows and columns of a training patch, in pixels."
     )
     normalization: Literal["range", "zscore", "percentile"] = Field(
         default="range",
@@ -138,7 +160,7 @@ class AugmentationSettings(Section):
         default=0.0, ge=0, le=1, description="Share of patches that are turned, scaled, sheared."
     )
     rotation: float = Field(default=180.0, ge=0, le=180, description="Largest rotation, in degrees.")
-    scale: tuple[float, float] = Field(default=(0.8, 1.2), description="Least and largest magnification.")
+    scale: tuple[float, float] = Field(default=(0.8, 1.2), strict=False, description="Least and largest magnification.")
     shear: float = Field(default=0.0, ge=0, lt=60, description="Largest shear, in degrees.")
     shift: float = Field(default=0.0, ge=0, description="Largest shift along an axis, in pixels.")
     elastic_probability: float = Field(
@@ -153,10 +175,10 @@ class AugmentationSettings(Section):
     )
     brightness: float = Field(default=0.2, ge=0, description="Largest change added to intensities, which span -1..1.")
     contrast: tuple[float, float] = Field(
-        default=(0.8, 1.2), description="Least and largest factor about a patch's mean."
+        default=(0.8, 1.2), strict=False, description="Least and largest factor about a patch's mean."
     )
     gamma: tuple[float, float] = Field(
-        default=(0.8, 1.25), description="Least and largest exponent over a patch's range."
+        default=(0.8, 1.25), strict=False, description="Least and largest exponent over a patch's range."
     )
     noise: float = Field(default=0.1, ge=0, description="Largest standard deviation of Gaussian noise.")
 
@@ -233,7 +255,7 @@ class InferenceSettings(Section):
     """How a whole image goes through the network; section `inference`."""
 
     tile_size: tuple[int, int] | None = Field(
-        default=None, description="Rows and columns of a tile; the patch size if unset."
+        default=None, strict=False, description="Rows and columns of a tile; the patch size if unset."
     )
     overlap: float = Field(default=0.25, ge=0, le=0.9, description="Least share of a tile that its neighbour repeats.")
     blending: Literal["gaussian", "constant"] = Field(default="gaussian", description="Weights of overlapping tiles.")
@@ -271,7 +293,7 @@ class Config(Section):
         settings = self.model_dump(mode="json")
         for name, value in values.items():
             _set_dotted(settings, name, value)
-        return _validated(settings, "settings")
+        return _validated(settings)
 
 
 def preset_names() -> tuple[str, ...]:
@@ -297,27 +319,31 @@ def load_config(
         ConfigError: For a file that cannot be read, an unknown name or a value out of range.
     """
     from_file = _read_yaml(file) if file else {}
-    preset = preset or cast("str | None", from_file.get("preset"))
-    settings: Settings = {}
     _check_names(from_file, str(file))
+    place = "--preset" if preset else f"{file}: preset"
+    preset = preset or from_file.get("preset")
+    settings: Settings = {}
     if preset is not None:
-        _merge(settings, _read_preset(preset) | {"preset": preset})
+        _merge(settings, _read_preset(preset, place))
     _merge(settings, from_file | ({"preset": preset} if preset else {}))
+    places = {f"{section}.{name}": f"{file}: " for section in _sections() for name in from_file.get(section, ())}
     for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {assignment}: no '='", hint="write --set section.name=value")
-        _set_dotted(settings, name.strip(), _parse_yaml(value, f"--set {assignment}"))
+        name, equals, value = (part.strip() for part in assignment.partition("="))
+        if not (name and equals):
+            raise ConfigError(f"--set {assignment}: not a name and a value", hint="write --set section.name=value")
+        _set_dotted(settings, name, _parse_yaml(value, f"--set {assignment}"))
+        places[name] = "--set "
     for name, value in (options or {}).items():
         if value is not None:
             _set_dotted(settings, name, value)
-    return _validated(settings, str(file or "settings"))
+            places[name] = ""
+    return _validated(settings, places)
 
 
 def save_config(config: Config, path: Path) -> None:
     """Write every setting to a YAML file that `load_config` reads back to an equal value."""
     stream = io.StringIO()
-    yaml = YAML(typ="safe")
+    yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
     yaml.dump(config.model_dump(mode="json"), stream)  # pyright: ignore[reportUnknownMemberType]
@@ -328,9 +354,9 @@ def _presets() -> Any:
     return resources.files("unetcli") / "presets"
 
 
-def _read_preset(name: str) -> Settings:
+def _read_preset(name: str, place: str) -> Settings:
     if name not in preset_names():
-        raise ConfigError(f"--preset {name}: no such preset", hint=suggestion(name, preset_names()))
+        raise ConfigError(f"{place} {name}: no such preset", hint=suggestion(str(name), preset_names()))
     settings = _as_settings(_parse_yaml((_presets() / f"{name}.yaml").read_text("utf-8"), f"preset {name}"), name)
     _check_names(settings, f"preset {name}")
     return settings
@@ -356,7 +382,10 @@ def _as_settings(value: Any, place: str) -> Settings:
 def _parse_yaml(text: str, place: str) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(text)  # pyright: ignore[reportUnknownMemberType]
-    except YAMLError as error:
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError(f"{place}: not valid YAML: {line}{error.problem}") from error
+    except (YAMLError, ValueError, KeyError) as error:  # the last two: an impossible date, or a tag of another type
         raise ConfigError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -382,7 +411,7 @@ def _check_names(settings: Mapping[str, Any], place: str) -> None:
     sections = _sections()
     for name, value in settings.items():
         if name not in Config.model_fields:
-            raise ConfigError(f"{place}: {name}: no such section", hint=suggestion(name, Config.model_fields))
+            raise ConfigError(f"{place}: {name}: no such section", hint=suggestion(str(name), Config.model_fields))
         if name not in sections:
             continue
         if not isinstance(value, dict):
@@ -392,7 +421,8 @@ def _check_names(settings: Mapping[str, Any], place: str) -> None:
         for key in cast("Settings", value):
             if key not in sections[name].model_fields:
                 raise ConfigError(
-                    f"{place}: {name}.{key}: no such setting", hint=suggestion(key, sections[name].model_fields)
+                    f"{place}: {name}.{key}: no such setting",
+                    hint=suggestion(str(key), sections[name].model_fields),
                 )
 
 
@@ -400,19 +430,31 @@ def _set_dotted(settings: Settings, name: str, value: Any) -> None:
     section, _, key = name.partition(".")
     sections = _sections()
     if section not in sections:
-        every = [f"{s}.{k}" for s, kind in sections.items() for k in kind.model_fields]
-        raise ConfigError(f"{name}: no such setting", hint=suggestion(name, every if section else sections))
+        meant = [f"'{s}.{name}'" for s, kind in sections.items() if name in kind.model_fields]
+        hint = f"did you mean {' or '.join(meant)}?" if meant else suggestion(section, sections)
+        raise ConfigError(f"{name}: no such setting", hint=hint)
     if key not in sections[section].model_fields:
         raise ConfigError(f"{name}: no such setting", hint=suggestion(key, sections[section].model_fields))
     settings.setdefault(section, {})[key] = value
 
 
-def _validated(settings: Settings, place: str) -> Config:
+def _validated(settings: Settings, places: Mapping[str, str] | None = None) -> Config:
+    """The checked value; `places` says of dotted names where they were set, to begin an error with."""
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        found = "" if isinstance(first["input"], dict | BaseModel) else f", found {first['input']!r}"
-        raise ConfigError(f"{place}: {name + ': ' if name else ''}{reason}{found}") from error
+        raise ConfigError(_reason(error, settings, places or {})) from error
+
+
+def _reason(error: ValidationError, settings: Settings, places: Mapping[str, str]) -> str:
+    """The first of pydantic's errors as one line: setting, what it must be, value found."""
+    first = error.errors()[0]
+    parts = [str(part) for part in first["loc"][:2]]  # a third is a place in a list
+    name = ".".join(parts)
+    place = next((place for dotted, place in places.items() if f"{dotted}.".startswith(f"{name}.")), "")
+    known = _REASONS.get(first["type"])
+    reason = known.format(**first.get("ctx", {})) if known else first["msg"].removeprefix("Value error, ")
+    if len(first["loc"]) > 2 and known != _PAIR:
+        reason = f"each value {reason}"
+    found = f", found {settings[parts[0]][parts[1]]!r}" if len(parts) == 2 else ""
+    return f"{place}{name + ': ' if name else ''}{reason}{found}"

@@ -44,7 +44,7 @@ def replacing_folder(path: Path) -> Generator[Path]:
         yield temporary
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-            path.replace(old)
+            path.replace(old / path.name)  # into it and not over it, since a link or a file cannot replace a folder
             temporary.replace(path)
             shutil.rmtree(old)
         else:
