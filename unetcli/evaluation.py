@@ -53,12 +53,13 @@ class CaseResult:
 class Evaluation:
     """All cases together, with `classes` the names of the K classes.
 
-    `membrane` has V_Rand and V_Info with their parts and thresholds where they were asked for.
+    `membrane` has V_Rand and V_Info with their parts and thresholds where they were asked for; None if the truth
+    has no cell.
     """
 
     classes: tuple[str, ...]
     cases: tuple[CaseResult, ...]
-    membrane: dict[str, float] = field(default_factory=dict)
+    membrane: dict[str, Value] = field(default_factory=dict)
 
     @property
     def counts(self) -> Counts:
@@ -141,7 +142,7 @@ class Agreement:
     Attributes:
         num_pixels: Pixels compared.
         equal_labels: Share of them with the same class.
-        largest_difference: Of two scores.
+        largest_difference: Of two scores; infinite if one of them is not a number.
     """
 
     num_pixels: int
@@ -171,7 +172,8 @@ def compare(images: Sequence[NDArray[Any]], one: Segment, other: Segment) -> Agr
         first, second = one(image), other(image)
         num_equal += int(np.count_nonzero(first.argmax(axis=0) == second.argmax(axis=0)))
         num_pixels += first[0].size
-        largest = max(largest, float(np.abs(first - second).max()))
+        difference = np.abs(first - second)
+        largest = max(largest, float(np.where(np.isnan(difference), np.inf, difference).max()))
     return Agreement(num_pixels, num_equal / num_pixels, largest)
 
 
@@ -186,10 +188,10 @@ def _measure(case: LabelledCase, scores: NDArray[np.float32], num_classes: int, 
     )
 
 
-def _membrane(cell_scores: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
+def _membrane(cell_scores: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.uint8]]) -> dict[str, Value]:
     scores = boundary_scores(cell_scores, labels)
     return {
-        f"v_{name}{suffix}": value
+        f"v_{name}{suffix}": _value(value)
         for name, best in (("rand", scores.rand), ("info", scores.info))
         for suffix, value in (
             ("", best.score),

@@ -35,7 +35,7 @@ FALSE_POSITIVE, FALSE_NEGATIVE = (60, 60, 255), (255, 140, 40)
 
 def say(text: str) -> None:
     """A line of talk, on standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(text)
 
 
 def emit_json(value: Any) -> None:
@@ -52,7 +52,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     for row in rows:
         shown.add_row(*(_text(value) for value in row))
     width = None if sys.stdout.isatty() else 120
-    Console(highlight=False, width=width).print(shown)
+    Console(highlight=False, markup=False, emoji=False, width=width).print(shown)
 
 
 def _text(value: Any) -> str:
@@ -138,7 +138,7 @@ class TrainingDisplay:
             self._score = event["validation"]["mean_iou"]
             best = " (best)" if event["is_best"] else ""
             parts.append(f"mean IoU {self._score:.4f}{best}")
-        self._console.print("   ".join(parts), markup=False)
+        self._console.print("   ".join(parts), markup=False, soft_wrap=True)
 
 
 def show_training(outcome: Mapping[str, Any], *, as_json: bool) -> None:
@@ -157,9 +157,9 @@ def show_training(outcome: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def save_evaluation(result: Evaluation, folder: Path) -> None:
-    """Write `summary.json` and `cases.csv`, the worst case first."""
+    """Write `summary.json` and `cases.csv`, the worst case first and those without a mean IoU last."""
     write_json(folder / "summary.json", result.summary())
-    rows = sorted(result.rows(), key=lambda row: row["mean_iou"])
+    rows = sorted(result.rows(), key=lambda row: np.inf if row["mean_iou"] is None else row["mean_iou"])
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -196,6 +196,24 @@ def write_overlay(case: LabelledCase, scores: NDArray[np.float32], folder: Path)
     marked[predicted < case.labels] = FALSE_NEGATIVE
     with replacing(folder / f"{case.id}.png") as temporary:
         temporary.write_bytes(cv2.imencode(".png", np.hstack([plain, marked]))[1].tobytes())
+
+
+def show_predictions(done: Sequence[Mapping[str, Any]], failures: Mapping[str, str], *, as_json: bool) -> None:
+    """What was written for each image, and why where nothing was."""
+    if as_json:
+        emit_json({"done": list(done), "failed": dict(failures)})
+        return
+    rows = [
+        [
+            entry["image"],
+            entry["mask"],
+            entry["pages"],
+            ", ".join(f"{name} {share:.1%}" for name, share in entry["class_shares"].items()),
+            f"{entry['seconds']:.1f}",
+        ]
+        for entry in done
+    ]
+    table("segmented", ["image", "mask", "pages", "classes", "seconds"], rows)
 
 
 def show_export(path: Path, facts: Mapping[str, Any], *, as_json: bool) -> None:

@@ -123,18 +123,30 @@ def open_run(path: Path | None) -> Run:
         RunError: If there is none, or it cannot be read.
     """
     path = path or newest_run()
+    facts = _read_facts(path)
+    try:
+        config = load_config(file=path / "config.yaml")
+    except ConfigError as error:
+        raise RunError(str(error), hint="the file was changed, or written by another version of unet") from error
+    return Run(path, config, facts)
+
+
+def _read_facts(path: Path) -> RunFacts:
     facts_path = path / "run.json"
     if not facts_path.is_file():
         raise RunError(f"{path}: not a run folder (no run.json in it)", hint="name one that 'unet train' has made")
     try:
-        facts = RunFacts.model_validate_json(facts_path.read_text("utf-8"))
+        return RunFacts.model_validate_json(facts_path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
+        place = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        reason = first["msg"]
+        if first["type"] == "literal_error":
+            reason = f"must be {first.get('ctx', {}).get('expected')}, found {first['input']!r}"
         raise RunError(
-            f"{facts_path}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            f"{facts_path}: {place}{reason}",
             hint="the file was changed, or written by another version of unet",
         ) from error
-    return Run(path, load_config(file=path / "config.yaml"), facts)
 
 
 def extend_run(run: Run, epochs: int) -> Run:
@@ -159,7 +171,8 @@ def newest_run() -> Path:
     Raises:
         RunError: If there is none.
     """
-    found = [file.parent for file in RUNS.glob("*/run.json")]
+    # a process that was killed while it made a run leaves a folder that begins with a dot
+    found = [file.parent for file in RUNS.glob("*/run.json") if not file.parent.name.startswith(".")]
     if not found:
         raise RunError(f"{RUNS}/: no runs here", hint="train one with 'unet train', or name one with --run")
     return max(found, key=_last_written)

@@ -1,0 +1,119 @@
+"""What the dataset fills in, and what contradicts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unetcli.config import Config
+from unetcli.data.dataset import intensity_stats
+from unetcli.data.manifest import Case, ClassInfo, Manifest, Split
+from unetcli.data.resolve import intensity_range, resolve
+from unetcli.errors import ConfigError
+
+
+def make_manifest(images, num_classes=2, channels=("grey",)):
+    return Manifest(
+        name="isbi",
+        kind="isbi",
+        classes=tuple(ClassInfo(index=i, name=f"class {i}", source_values=(i,)) for i in range(num_classes)),
+        channels=channels,
+        intensity=intensity_stats(images),
+        cases=(
+            Case(
+                id="a",
+                shape=images[0].shape,
+                image_sha256="",
+                labels_sha256="",
+                class_shares=(1.0,) + (0.0,) * (num_classes - 1),
+            ),
+        ),
+        split_method="block",
+        splits=(Split(train=("a",), validation=()),),
+    )
+
+
+@pytest.fixture
+def manifest():
+    return make_manifest([np.full((3, 4, 4), 9, np.uint8)], num_classes=4, channels=("red", "green", "blue"))
+
+
+def test_what_was_left_out_is_taken_from_the_dataset(tmp_path, monkeypatch, manifest):
+    monkeypatch.chdir(tmp_path)
+    config = Config().with_values({"train.epochs": 7})
+
+    resolved = resolve(config, Path("datasets/isbi"), manifest)
+
+    assert (resolved.model.in_channels, resolved.model.num_classes) == (3, 4)
+    assert (resolved.data.lower, resolved.data.upper) == (0, 255)
+    assert resolved.data.dataset == tmp_path / "datasets" / "isbi"
+    assert resolved.train.epochs == 7
+    assert config == Config().with_values({"train.epochs": 7})
+
+
+def test_resolving_twice_changes_nothing(tmp_path, manifest):
+    resolved = resolve(Config(), tmp_path, manifest)
+
+    assert resolve(resolved, tmp_path, manifest) == resolved
+
+
+def test_bounds_that_are_given_are_kept(tmp_path, manifest):
+    resolved = resolve(Config().with_values({"data.lower": 40}), tmp_path, manifest)
+
+    assert (resolved.data.lower, resolved.data.upper) == (40, 255)
+
+
+@pytest.mark.parametrize("method", ["zscore", "percentile"])
+def test_methods_that_look_at_each_image_get_no_bounds(tmp_path, manifest, method):
+    resolved = resolve(Config().with_values({"data.normalization": method}), tmp_path, manifest)
+
+    assert (resolved.data.lower, resolved.data.upper) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"), [("model.in_channels", 1, 3), ("model.num_classes", 2, 4), ("model.num_classes", 5, 4)]
+)
+def test_a_setting_that_contradicts_the_dataset_is_refused_with_both_values(tmp_path, manifest, name, value, found):
+    with pytest.raises(ConfigError) as caught:
+        resolve(Config().with_values({name: value}), tmp_path, manifest)
+
+    assert str(caught.value) == f"{name}: {value}, but {tmp_path} has {found}"
+    assert caught.value.hint == "leave the setting out"
+
+
+def test_a_setting_that_repeats_the_dataset_is_taken(tmp_path, manifest):
+    resolved = resolve(Config().with_values({"model.in_channels": 3, "model.num_classes": 4}), tmp_path, manifest)
+
+    assert (resolved.model.in_channels, resolved.model.num_classes) == (3, 4)
+
+
+def test_a_lower_bound_above_that_of_the_dataset_is_refused(tmp_path, manifest):
+    with pytest.raises(ConfigError, match=r"lower 300.0 must be less than upper 255.0"):
+        resolve(Config().with_values({"data.lower": 300}), tmp_path, manifest)
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("uint8", (0, 255)), ("int8", (-128, 127)), ("bool", (0, 1))])
+def test_8_bit_images_use_their_type(dtype, expected):
+    stats = intensity_stats([np.ones((1, 2, 2), np.uint8)]).model_copy(update={"dtype": dtype})
+
+    assert intensity_range(stats) == expected
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32])
+def test_wider_types_use_the_middle_99_percent_of_the_pixels(dtype):
+    image = np.arange(1001).reshape(1, 7, 143).astype(dtype)
+
+    assert intensity_range(intensity_stats([image])) == pytest.approx((5, 995))
+
+
+def test_images_that_are_nearly_all_background_use_their_extent():
+    image = np.full((1, 40, 40), 100, np.uint16)
+    image[0, 0, :2] = 90, 4000
+
+    assert intensity_range(intensity_stats([image])) == (90, 4000)
+
+
+def test_images_of_one_value_get_a_range_that_is_not_empty():
+    assert intensity_range(intensity_stats([np.full((1, 4, 4), 7, np.uint16)])) == (7, 8)
