@@ -295,3 +295,26 @@ def test_an_exported_file_as_json(tmp_path, capsys):
     report.show_export(tmp_path / "m.mindir", FACTS, as_json=True)
 
     assert json.loads(capsys.readouterr().out) == {"model": str(tmp_path / "m.mindir"), **FACTS}
+
+
+# prediction
+
+DONE = {
+    "image": "a.tif",
+    "mask": "masks/a.tif",
+    "pages": 3,
+    "class_shares": {"cell": 0.25, "[x]": 0.75},
+    "seconds": 1.26,
+}
+
+
+def test_masks_are_shown_with_the_share_of_each_class(capsys):
+    report.show_predictions([DONE], {}, as_json=False)
+
+    assert rows_of(capsys.readouterr().out)[1:] == [["a.tif", "masks/a.tif", "3", "cell 25.0%, [x] 75.0%", "1.3"]]
+
+
+def test_masks_and_failures_as_json(capsys):
+    report.show_predictions([DONE], {"b.tif": "not an image"}, as_json=True)
+
+    assert json.loads(capsys.readouterr().out) == {"done": [DONE], "failed": {"b.tif": "not an image"}}
