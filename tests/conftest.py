@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-os.environ["GLOG_v"] = "3"  # before the first import of MindSpore, which reads it once
-
 import numpy as np
 import pytest
+from hypothesis import settings
+
+from unetcli.framework import prepare_process
+
+prepare_process()  # no test module has imported MindSpore yet
+settings.register_profile("unet", deadline=None)  # a busy machine is not a failure
+settings.load_profile("unet")
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "unetcli"
-GROUND = {"errors", "files"}
+GROUND = {"errors", "files", "framework"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "framework": set(),
     "config": GROUND,
     "core": set(),
     "data": {"core", "config"} | GROUND,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ from typer.core import TyperGroup
 from unetcli import __version__
 from unetcli.cli import evaluate, export, predict, prepare, train
 from unetcli.errors import UnetError
+from unetcli.framework import prepare_process
 
 
 class ErrorReportingGroup(TyperGroup):
@@ -52,8 +52,7 @@ def main(
     ] = False,
 ) -> None:
     """Take biomedical images to a trained, measured and deployable U-Net, on MindSpore."""
-    # MindSpore reads this once, when it is first imported: show its errors, not its log
-    os.environ.setdefault("GLOG_v", "3")
+    prepare_process()
 
 
 app.add_typer(prepare.app, name="prepare")

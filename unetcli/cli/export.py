@@ -83,11 +83,18 @@ def _input_shape(config: Config, *, dynamic: bool) -> list[int | None]:
 def _images_to_check(run: Run, paths: list[Path] | None) -> list[NDArray[Any]]:
     """A few real images `(C, *S)`: the pages of given files, or validation cases."""
     from unetcli.cli.wiring import labelled_cases
-    from unetcli.data.images import find_images, open_image
+    from unetcli.data.images import find_images
 
     if paths:
-        return [page for path in find_images(paths) for page in open_image(path)]
+        return [page for path in find_images(paths) for page in _pages(path, run.config.model.in_channels)]
     return [case.image for case in labelled_cases(run, None, "validation")[:2]]
+
+
+def _pages(path: Path, num_channels: int | None) -> list[NDArray[Any]]:
+    from unetcli.data.images import open_image
+
+    with open_image(path, num_channels=num_channels) as image:
+        return list(image)
 
 
 def _prove(engine: Engine, path: Path, file_format: str, images: list[NDArray[Any]], *, dynamic: bool) -> Agreement:

@@ -209,6 +209,20 @@ def load_cases(folder: Path, manifest: Manifest, ids: Collection[str]) -> tuple[
     return cases
 
 
+def split_of(manifest: Manifest, fold: int) -> Split:
+    """The cases of a fold.
+
+    Raises:
+        ConfigError: If there is no such fold.
+    """
+    if not 0 <= fold < len(manifest.splits):
+        raise ConfigError(
+            f"data.fold: {fold}, but {manifest.name} has {len(manifest.splits)} folds",
+            hint=f"choose 0 to {len(manifest.splits) - 1}",
+        )
+    return manifest.splits[fold]
+
+
 def load_split(
     folder: Path, manifest: Manifest, fold: int
 ) -> tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]:
@@ -218,11 +232,6 @@ def load_split(
         ConfigError: If there is no such fold.
         DataError: If a case cannot be read, or is not what it was when the dataset was prepared.
     """
-    if not 0 <= fold < len(manifest.splits):
-        raise ConfigError(
-            f"data.fold: {fold}, but {folder} has {len(manifest.splits)} folds",
-            hint=f"choose 0 to {len(manifest.splits) - 1}",
-        )
-    split = manifest.splits[fold]
+    split = split_of(manifest, fold)
     cases = load_cases(folder, manifest, split.train + split.validation)
     return cases[: len(split.train)], cases[len(split.train) :]
