@@ -19,12 +19,13 @@ from unetcli.config import (
     ModelSettings,
     OptimizerSettings,
     ScheduleSettings,
-    Section,
     TrainSettings,
     load_config,
     preset_names,
     save_config,
+    with_values,
 )
+from unetcli.config.sections import Section
 from unetcli.errors import ConfigError
 
 SECTIONS = {
@@ -240,7 +241,7 @@ def test_no_setting_takes_a_value_of_another_type_and_none_is_refused_in_other_w
     if name == "data.dataset" and isinstance(value, str):
         return
     with pytest.raises(ConfigError) as caught:
-        Config().with_values({name: value})
+        with_values(Config(), {name: value})
 
     assert str(caught.value).startswith(f"{name}: ")
     assert str(caught.value).endswith(f", found {value!r}")
@@ -398,7 +399,7 @@ def test_a_saved_config_has_every_setting_in_the_order_of_the_sections(tmp_path)
 def test_with_values_replaces_dotted_names_and_leaves_the_first_as_it_was():
     first = Config()
 
-    second = first.with_values({"train.epochs": 3, "data.dataset": "here", "inference.tile_size": (64, 96)})
+    second = with_values(first, {"train.epochs": 3, "data.dataset": "here", "inference.tile_size": (64, 96)})
 
     assert (second.train.epochs, second.data.dataset, second.tile_size) == (3, Path("here"), (64, 96))
     assert second.model == first.model
@@ -407,9 +408,9 @@ def test_with_values_replaces_dotted_names_and_leaves_the_first_as_it_was():
 
 def test_with_values_checks_names_and_the_whole():
     with pytest.raises(ConfigError, match=r"^model.dept: no such setting$"):
-        Config().with_values({"model.dept": 3})
+        with_values(Config(), {"model.dept": 3})
     with pytest.raises(ConfigError, match=r"^data.patch_size 256 does not fit a network of depth 5; .* 252 and 268$"):
-        Config().with_values({"model.architecture": "unet_valid"})
+        with_values(Config(), {"model.architecture": "unet_valid"})
 
 
 def test_a_tile_has_the_size_of_a_patch_unless_it_is_set():

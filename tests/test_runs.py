@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from unetcli.config import Config
+from unetcli.config import Config, with_values
 from unetcli.errors import ConfigError, RunError
 from unetcli.runs import (
     ClassFacts,
@@ -33,7 +33,7 @@ FACTS = RunFacts(
     train=("slice-000", "slice-001"),
     validation=("slice-002",),
 )
-CONFIG = Config().with_values({"train.epochs": 4, "model.in_channels": 1, "model.num_classes": 2})
+CONFIG = with_values(Config(), {"train.epochs": 4, "model.in_channels": 1, "model.num_classes": 2})
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def test_a_run_comes_back_equal(run):
 def test_a_new_run_replaces_an_old_one_whole(run):
     (run.path / "last.ckpt").touch()
 
-    create_run(run.path, CONFIG.with_values({"train.epochs": 9}), FACTS)
+    create_run(run.path, with_values(CONFIG, {"train.epochs": 9}), FACTS)
 
     assert open_run(run.path).config.train.epochs == 9
     assert not run.last_checkpoint.exists()
@@ -130,13 +130,15 @@ def test_a_run_with_a_setting_that_is_wrong_is_a_broken_run(run):
 # found
 
 
-def test_the_run_that_was_written_to_last_is_the_newest(tmp_path):
+def test_the_run_that_was_trained_last_is_the_newest(tmp_path):
     old, new = (create_run(tmp_path / "runs" / name, CONFIG, FACTS) for name in ("a", "b"))
     set_time(old.path, 1000)
     set_time(new.path, 2000)
     assert open_run(None).path.resolve() == new.path
 
-    (old.path / "last.ckpt").touch()
+    (old.path / "evaluation").touch()
+    assert open_run(None).path.resolve() == new.path
+    (old.path / "metrics.jsonl").touch()
     assert open_run(None).path.resolve() == old.path
 
 
@@ -191,7 +193,7 @@ def test_a_run_is_given_more_epochs_and_keeps_the_rest(run):
     extended = extend_run(run, 6)
 
     assert extended == open_run(run.path)
-    assert extended.config == CONFIG.with_values({"train.epochs": 6})
+    assert extended.config == with_values(CONFIG, {"train.epochs": 6})
     assert extended.facts == FACTS
     assert extend_run(extended, 6) == extended
 

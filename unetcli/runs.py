@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from unetcli.config import Config, load_config, save_config
+from unetcli.config import Config, load_saved_config, save_config, with_values
 from unetcli.errors import ConfigError, RunError
 from unetcli.files import replacing_folder, write_json, write_text
 
@@ -125,7 +125,7 @@ def open_run(path: Path | None) -> Run:
     path = path or newest_run()
     facts = _read_facts(path)
     try:
-        config = load_config(file=path / "config.yaml")
+        config = load_saved_config(path / "config.yaml")
     except ConfigError as error:
         raise RunError(str(error), hint="the file was changed, or written by another version of unet") from error
     return Run(path, config, facts)
@@ -160,13 +160,13 @@ def extend_run(run: Run, epochs: int) -> Run:
             f"--epochs {epochs}: {run.path} already has {run.config.train.epochs}",
             hint="a run that is taken up can be given more epochs, not fewer",
         )
-    config = run.config.with_values({"train.epochs": epochs})
+    config = with_values(run.config, {"train.epochs": epochs})
     save_config(config, run.path / "config.yaml")
     return Run(run.path, config, run.facts)
 
 
 def newest_run() -> Path:
-    """The run in `runs/` that was written to last.
+    """The run in `runs/` that was trained last; measuring or using an older one does not make it the newest.
 
     Raises:
         RunError: If there is none.
@@ -175,11 +175,12 @@ def newest_run() -> Path:
     found = [file.parent for file in RUNS.glob("*/run.json") if not file.parent.name.startswith(".")]
     if not found:
         raise RunError(f"{RUNS}/: no runs here", hint="train one with 'unet train', or name one with --run")
-    return max(found, key=_last_written)
+    return max(found, key=_last_trained)
 
 
-def _last_written(run: Path) -> float:
-    return max(file.stat().st_mtime for file in run.iterdir())
+def _last_trained(run: Path) -> float:
+    trained = [run / name for name in ("run.json", "metrics.jsonl") if (run / name).is_file()]
+    return max(file.stat().st_mtime for file in trained)
 
 
 class Journal:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pytest
 
-from unetcli.config import AugmentationSettings, Config, DataSettings
+from unetcli.config import AugmentationSettings, Config, DataSettings, with_values
 from unetcli.core.normalization import normalize
 from unetcli.data.patches import PatchSampler, intensity_ranges, spatial_ranges
 from unetcli.errors import ConfigError, DataError
@@ -43,7 +43,7 @@ def make_cases(rng, sizes, num_channels=1):
 def make_config(**values):
     dotted = {name.replace("__", "."): value for name, value in values.items()}
     base = {"model.num_classes": 3, "model.depth": 2, "data.patch_size": [32, 24], "train.batch_size": 3}
-    return Config().with_values(base | dotted)
+    return with_values(Config(), base | dotted)
 
 
 PLAIN = {"augmentation__flip": False, "augmentation__quarter_turns": False}
@@ -51,7 +51,7 @@ PLAIN = {"augmentation__flip": False, "augmentation__quarter_turns": False}
 
 def test_a_batch_has_the_shapes_and_types_of_the_network(rng):
     images, labels = PatchSampler(
-        make_cases(rng, [(40, 50)] * 2, num_channels=2), make_config().with_values(EVERYTHING)
+        make_cases(rng, [(40, 50)] * 2, num_channels=2), with_values(make_config(), EVERYTHING)
     )[0]
 
     assert (images.shape, images.dtype) == ((3, 2, 32, 24), np.float32)
@@ -62,7 +62,7 @@ def test_a_batch_has_the_shapes_and_types_of_the_network(rng):
 
 def test_batches_do_not_depend_on_order_or_workers(rng):
     cases = make_cases(rng, [(60, 50), (40, 64), (33, 37)])
-    config = make_config().with_values(EVERYTHING)
+    config = with_values(make_config(), EVERYTHING)
     expected = [PatchSampler(cases, config)[step] for step in range(12)]
 
     sampler = PatchSampler(cases, config)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unetcli.config import Config
+from unetcli.config import Config, with_values
 from unetcli.data.dataset import intensity_stats
 from unetcli.data.manifest import Case, ClassInfo, Manifest, Split
 from unetcli.data.resolve import intensity_range, resolve
@@ -42,7 +42,7 @@ def manifest():
 
 def test_what_was_left_out_is_taken_from_the_dataset(tmp_path, monkeypatch, manifest):
     monkeypatch.chdir(tmp_path)
-    config = Config().with_values({"train.epochs": 7})
+    config = with_values(Config(), {"train.epochs": 7})
 
     resolved = resolve(config, Path("datasets/isbi"), manifest)
 
@@ -50,7 +50,7 @@ def test_what_was_left_out_is_taken_from_the_dataset(tmp_path, monkeypatch, mani
     assert (resolved.data.lower, resolved.data.upper) == (0, 255)
     assert resolved.data.dataset == tmp_path / "datasets" / "isbi"
     assert resolved.train.epochs == 7
-    assert config == Config().with_values({"train.epochs": 7})
+    assert config == with_values(Config(), {"train.epochs": 7})
 
 
 def test_resolving_twice_changes_nothing(tmp_path, manifest):
@@ -60,14 +60,14 @@ def test_resolving_twice_changes_nothing(tmp_path, manifest):
 
 
 def test_bounds_that_are_given_are_kept(tmp_path, manifest):
-    resolved = resolve(Config().with_values({"data.lower": 40}), tmp_path, manifest)
+    resolved = resolve(with_values(Config(), {"data.lower": 40}), tmp_path, manifest)
 
     assert (resolved.data.lower, resolved.data.upper) == (40, 255)
 
 
 @pytest.mark.parametrize("method", ["zscore", "percentile"])
 def test_methods_that_look_at_each_image_get_no_bounds(tmp_path, manifest, method):
-    resolved = resolve(Config().with_values({"data.normalization": method}), tmp_path, manifest)
+    resolved = resolve(with_values(Config(), {"data.normalization": method}), tmp_path, manifest)
 
     assert (resolved.data.lower, resolved.data.upper) == (None, None)
 
@@ -77,21 +77,21 @@ def test_methods_that_look_at_each_image_get_no_bounds(tmp_path, manifest, metho
 )
 def test_a_setting_that_contradicts_the_dataset_is_refused_with_both_values(tmp_path, manifest, name, value, found):
     with pytest.raises(ConfigError) as caught:
-        resolve(Config().with_values({name: value}), tmp_path, manifest)
+        resolve(with_values(Config(), {name: value}), tmp_path, manifest)
 
     assert str(caught.value) == f"{name}: {value}, but {tmp_path} has {found}"
     assert caught.value.hint == "leave the setting out"
 
 
 def test_a_setting_that_repeats_the_dataset_is_taken(tmp_path, manifest):
-    resolved = resolve(Config().with_values({"model.in_channels": 3, "model.num_classes": 4}), tmp_path, manifest)
+    resolved = resolve(with_values(Config(), {"model.in_channels": 3, "model.num_classes": 4}), tmp_path, manifest)
 
     assert (resolved.model.in_channels, resolved.model.num_classes) == (3, 4)
 
 
 def test_a_lower_bound_above_that_of_the_dataset_is_refused(tmp_path, manifest):
     with pytest.raises(ConfigError, match=r"lower 300.0 must be less than upper 255.0"):
-        resolve(Config().with_values({"data.lower": 300}), tmp_path, manifest)
+        resolve(with_values(Config(), {"data.lower": 300}), tmp_path, manifest)
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("uint8", (0, 255)), ("int8", (-128, 127)), ("bool", (0, 1))])

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from unetcli import __version__
 from unetcli.cli import evaluate, export, predict, prepare, train
-from unetcli.errors import UnetError
+from unetcli.errors import DataError, UnetError
 from unetcli.framework import prepare_process
 
 
@@ -25,6 +25,11 @@ class ErrorReportingGroup(TyperGroup):
             if error.hint:
                 typer.echo(f"hint:  {error.hint}", err=True)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:  # a full disk, a folder that may not be written to
+            if error.filename is None:
+                raise
+            typer.secho(f"error: {error.filename}: {error.strerror}", fg="red", err=True)
+            raise typer.Exit(DataError.exit_code) from error
         except KeyboardInterrupt as interruption:
             typer.echo("interrupted", err=True)
             raise typer.Exit(130) from interruption

@@ -100,11 +100,12 @@ def _pages(path: Path, num_channels: int | None) -> list[NDArray[Any]]:
 def _prove(engine: Engine, path: Path, file_format: str, images: list[NDArray[Any]], *, dynamic: bool) -> Agreement:
     """Run the file and the engine over the same images, tile by tile."""
     from unetcli.cli.wiring import segmenter
+    from unetcli.config import with_values
     from unetcli.engine.export import open_model
     from unetcli.errors import RunError
     from unetcli.evaluation import compare
 
-    config = engine.config.with_values({"inference.batch_size": 2 if dynamic else 1})
+    config = with_values(engine.config, {"inference.batch_size": 2 if dynamic else 1})
     exported = segmenter(open_model(path, file_format), config, tta=False)
     agreement = compare(images, segmenter(engine.predict, config, tta=False), exported)
     if not agreement.is_close:

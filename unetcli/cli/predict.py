@@ -51,6 +51,7 @@ def predict(
     """
     from unetcli import report
     from unetcli.cli.wiring import open_engine, segmenter
+    from unetcli.config import with_values
     from unetcli.data.images import find_images
     from unetcli.errors import PartialError
     from unetcli.runs import open_run
@@ -60,7 +61,7 @@ def predict(
     report.say(f"run: {trained.path}")
     weights = trained.checkpoint(checkpoint)
     plan, failures = _plan(paths, output, with_scores=scores, overwrite=overwrite)
-    config = trained.config if overlap is None else trained.config.with_values({"inference.overlap": overlap})
+    config = trained.config if overlap is None else with_values(trained.config, {"inference.overlap": overlap})
     segment = segmenter(open_engine(trained, weights, device.value).predict, config, tta=tta)
     done = _segment_all(plan, segment, trained, failures)
     report.show_predictions(done, failures, as_json=json_report)
@@ -72,6 +73,7 @@ def _plan(
     paths: Sequence[Path], output: Path, *, with_scores: bool, overwrite: bool
 ) -> tuple[list[Outputs], dict[str, str]]:
     """Where each mask goes, and what is wrong with the images that cannot be read; an error if none can."""
+    from unetcli import report
     from unetcli.data.images import image_format
     from unetcli.data.masks import plan_outputs
     from unetcli.errors import DataError
@@ -85,6 +87,7 @@ def _plan(
         except DataError as error:
             if len(paths) == 1:
                 raise
+            report.say(f"error: {error}")
             failures[str(path)] = str(error)
     if not readable:
         raise DataError(f"none of the {len(paths)} images can be read: {next(iter(failures.values()))}")

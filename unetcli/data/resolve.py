@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unetcli.config import with_values
 from unetcli.core.normalization import dtype_range
 from unetcli.errors import ConfigError
 
@@ -32,7 +33,7 @@ def resolve(config: Config, folder: Path, manifest: Manifest) -> Config:
         lower, upper = intensity_range(manifest.intensity)
         values["data.lower"] = lower if config.data.lower is None else config.data.lower
         values["data.upper"] = upper if config.data.upper is None else config.data.upper
-    return config.with_values(values)
+    return with_values(config, values)
 
 
 def intensity_range(stats: IntensityStats) -> tuple[float, float]:
