@@ -21,7 +21,7 @@ accuracy: $(VENV)/ready
 	$(BIN)/python benchmarks/accuracy.py
 
 bench: $(VENV)/ready-test
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/train_step.py
 
 $(VENV)/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
