@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = ROOT / "sample_data" / "isbi"
-DEMO = ROOT / "demo"
+SAMPLE = Path("sample_data/isbi")
+DEMO = Path("demo")
 UNET = Path(sys.executable).parent / "unet"
 
 DATASET, RUN, MASKS = DEMO / "dataset", DEMO / "run", DEMO / "masks"
@@ -29,19 +29,18 @@ STEPS = [
 
 def main() -> None:
     """Run every step, stop at the first that fails, and say what was made and where."""
-    shutil.rmtree(DEMO, ignore_errors=True)
+    shutil.rmtree(ROOT / DEMO, ignore_errors=True)
     made = Table(title="made by the demo", title_justify="left")
     for column in ("what", "where", "command", "seconds"):
         made.add_column(column, justify="right" if column == "seconds" else "left")
     for what, arguments, place in STEPS:
-        shown = " ".join(["unet", *(argument.removeprefix(f"{ROOT}/") for argument in arguments)])
-        print(f"\n$ {shown}", flush=True)
+        print(f"\n$ {' '.join(['unet', *arguments])}", flush=True)
         started = time.perf_counter()
-        code = subprocess.run([str(UNET), *arguments], check=False).returncode
+        code = subprocess.run([str(UNET), *arguments], cwd=ROOT, check=False).returncode
         if code:
             sys.exit(code)
         seconds = f"{time.perf_counter() - started:.1f}"
-        made.add_row(what, str(place.relative_to(ROOT)), f"unet {arguments[0]}", seconds)
+        made.add_row(what, str(place), f"unet {arguments[0]}", seconds)
     print()
     Console(width=None if sys.stdout.isatty() else 100).print(made)
 

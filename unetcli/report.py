@@ -48,7 +48,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     shown = Table(title=title, title_justify="left")
     for index, name in enumerate(columns):
         is_number = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
-        shown.add_column(name, justify="right" if is_number else "left")
+        shown.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(_text(value) for value in row))
     width = None if sys.stdout.isatty() else 120
