@@ -1,9 +1,13 @@
 """THE engine: the one place that trains, predicts, saves and exports through MindSpore."""
 
+# pyright: standard, reportIncompatibleMethodOverride=false, reportOptionalMemberAccess=false
+# pyright: reportAttributeAccessIssue=false
+# MindSpore 2.10 says that construct never returns, and that a cell returns nearly anything or None
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import mindspore
 import numpy as np
@@ -12,7 +16,7 @@ from mindspore.train import Model
 
 from unetcli.engine.checkpoint import read_checkpoint, restore, write_checkpoint
 from unetcli.engine.device import Runtime, choose_device, set_up
-from unetcli.engine.export import export_model
+from unetcli.engine.export import check_format, export_model
 from unetcli.engine.optimization import build_optimizer, learning_rates, loss_scaling
 from unetcli.engine.training import (
     Batches,
@@ -20,15 +24,17 @@ from unetcli.engine.training import (
     Hooks,
     Interrupted,
     Interruption,
+    Outcome,
     Progress,
     Record,
     Steps,
     Validate,
 )
+from unetcli.errors import RunError
 from unetcli.models import build_loss, build_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -56,7 +62,7 @@ class FitResult:
 
     step: int
     best_score: float | None
-    outcome: Literal["finished", "stopped early", "interrupted"]
+    outcome: Outcome
 
 
 class Engine:
@@ -121,7 +127,8 @@ class Engine:
             folder: Where the checkpoints are kept.
 
         Raises:
-            RunError: If the loss is not finite, or a loaded checkpoint does not fit.
+            RunError: If the loss or the weights are not finite, or a loaded checkpoint does not fit this network or
+                holds weights alone.
         """
         config = self.config
         rates = learning_rates(
@@ -137,18 +144,13 @@ class Engine:
         with self._interruption as interruption:
             keeper = EpochKeeper(config.train, rates, batches.steps_per_epoch, self._progress, hooks, interruption)
             try:
-                keeper.close_open_epoch()
+                keeper.close_filled_epoch()
             except Interrupted:
                 self.save(folder / "last.ckpt")
-            if not keeper.is_over and not interruption.is_requested:
+            if keeper.outcome is None and not interruption.is_requested:
                 steps = self._dataset(Steps(batches, self._progress.step, len(rates)))
                 model.train(1, steps, callbacks=[keeper], dataset_sink_mode=False)
-            outcome = (
-                "finished"
-                if self._progress.step >= len(rates)
-                else ("interrupted" if interruption.is_requested else "stopped early")
-            )
-        return FitResult(self._progress.step, self._progress.best_score, outcome)
+        return FitResult(self._progress.step, self._progress.best_score, keeper.outcome or "interrupted")
 
     def predict(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of a batch of tiles: `(N, C, *S)` to `(N, K, *S)`, summing to one over the classes.
@@ -157,7 +159,7 @@ class Engine:
         """
         if self._interruption.is_requested:
             raise Interrupted
-        self._scorer.set_train(False)
+        self._scorer.set_train(False)  # a training step in between stays as it was compiled
         return self._scorer(Tensor(np.ascontiguousarray(tiles))).asnumpy()
 
     def save(self, path: Path, *, weights_only: bool = False) -> None:
@@ -169,7 +171,6 @@ class Engine:
         """
         cell = self._network if weights_only or self._train_step is None else self._train_step
         facts = {
-            "format": 1,
             "has_training": cell is self._train_step,
             "progress": self._progress.facts(),
             "model": self.config.model.model_dump(mode="json"),
@@ -183,11 +184,13 @@ class Engine:
             RunError: If it is missing, broken, or of another network.
         """
         tensors, facts = read_checkpoint(path)
+        self._check_model(facts["model"], path)
         names = self._network.parameters_dict().keys()
         weights = {name: tensor for name, tensor in tensors.items() if name in names}
         restore(self._network, weights if facts["has_training"] else tensors, path)
         self._progress = Progress(**facts["progress"])
         self._restored = (path, tensors) if facts["has_training"] else None
+        self._train_step = None
 
     def export(self, path: Path, file_format: str, shape: Sequence[int | None]) -> None:
         """Write the network with its softmax as a model file.
@@ -198,29 +201,50 @@ class Engine:
             shape: `(N, C, *S)` of the input; None where any size is to be taken.
 
         Raises:
+            ConfigError: If the path does not end in the format's suffix.
             DeviceError: For AIR on another device than Ascend.
+            RunError: If MindSpore cannot write the network so, or not in one file.
         """
+        check_format(file_format, self.device)
         weights = {name: parameter.asnumpy() for name, parameter in self._network.parameters_dict().items()}
         # a network that has been exported is no longer good for another export, so each has its own
         network = build_model(self.config.model, seed=self.config.train.seed)
         mindspore.load_param_into_net(network, {name: mindspore.Parameter(w, name=name) for name, w in weights.items()})
-        export_model(Scorer(network), path, file_format, shape, device=self.device)
+        example = [given or fitting for given, fitting in zip(shape, (1, 1, *self.config.tile_size), strict=True)]
+        export_model(Scorer(network), path, file_format, shape, example)
 
     def _build_training(self, rates: NDArray[np.float32]) -> Model:
         config = self.config
+        if self._progress.step and self._restored is None:
+            raise RunError(
+                f"training cannot go on from step {self._progress.step} with weights alone",
+                hint="load last.ckpt, which has the optimiser's state, into a new engine",
+            )
         scaling = loss_scaling(config.optimizer.loss_scale, device=self.device)
         optimizer = build_optimizer(
             config.optimizer, rates, self._network.trainable_params(), scale=scaling.optimizer_scale
         )
         loss = build_loss(config.loss, num_classes=self._num_classes)
-        manager = {"loss_scale_manager": scaling.manager} if scaling.manager else {}
+        manager: dict[str, Any] = {"loss_scale_manager": scaling.manager} if scaling.manager else {}
         model = Model(self._network, loss, optimizer, **manager)
-        self._train_step = model.train_network
         if self._restored is not None:
             path, tensors = self._restored
-            restore(self._train_step, tensors, path)
+            restore(model.train_network, tensors, path)
             self._restored = None
+        self._train_step = model.train_network
         return model
+
+    def _check_model(self, found: Mapping[str, Any], path: Path) -> None:
+        """Refuse a checkpoint of other model settings; tensors alone would not always tell them apart."""
+        wanted = self.config.model.model_dump(mode="json")
+        differing = [
+            f"{name} {found[name]} for {value}" for name, value in wanted.items() if found.get(name, value) != value
+        ]
+        if differing:
+            raise RunError(
+                f"{path}: does not belong to this network: it has {', '.join(differing)}",
+                hint="use a checkpoint of a run with the same model settings",
+            )
 
     @property
     def _num_classes(self) -> int:

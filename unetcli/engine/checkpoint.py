@@ -5,35 +5,59 @@ error; both are mended here. A checkpoint is MindSpore's own format with a check
 beside the tensors. Nothing is unpickled.
 """
 
+# pyright: standard, reportAttributeAccessIssue=false
+# MindSpore 2.10 has a Parameter's shape be nearly anything
+
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mindspore
+import numpy as np
 
 from unetcli.errors import RunError
 from unetcli.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from mindspore import Parameter, nn
 
+FORMAT = 1
 _FACTS = "unet_facts"
 # follow from the settings, so that a run that is given more epochs takes up a longer schedule
 _DERIVED = {"learning_rate"}
 
 
 def write_checkpoint(path: Path, cell: nn.Cell, facts: Mapping[str, Any]) -> None:
-    """Write all parameters of `cell` and `facts`, which JSON must be able to hold."""
+    """Write all parameters of `cell`, and facts.
+
+    Args:
+        path: Where to; ends in `.ckpt`.
+        cell: Whose parameters are written.
+        facts: Whatever JSON can hold.
+
+    Raises:
+        RunError: If a parameter is not finite. The loss alone does not tell, since ReLU turns NaN into 0.
+    """
     tensors = [
         {"name": name, "data": parameter} for name, parameter in cell.parameters_dict().items() if name not in _DERIVED
     ]
-    with replacing(path) as temporary:
-        temporary.unlink()  # MindSpore writes beside its target too, and trips over an empty one
-        mindspore.save_checkpoint(tensors, str(temporary), append_dict={_FACTS: json.dumps(facts)}, crc_check=True)
+    for tensor in tensors:
+        if not np.isfinite(tensor["data"].asnumpy()).all():
+            raise RunError(
+                f"{path}: not written, since {tensor['name']} has values that are not finite",
+                hint="lower optimizer.learning_rate or set optimizer.clip_norm",
+            )
+    text = json.dumps({"format": FORMAT, **facts})
+    # in a folder of its own, since MindSpore writes beside its target too and leaves that file where it fails
+    with replacing(path) as temporary, tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+        written = Path(folder) / temporary.name
+        mindspore.save_checkpoint(tensors, str(written), append_dict={_FACTS: text}, crc_check=True)
+        written.replace(temporary)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Parameter], dict[str, Any]]:
@@ -52,8 +76,17 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Parameter], dict[str, Any]]:
         ) from error
     facts = tensors.pop(_FACTS, None)
     if facts is None:
-        raise RunError(f"{path}: is a MindSpore checkpoint, but was not written by unet")
-    return tensors, json.loads(str(facts))
+        raise RunError(
+            f"{path}: is a MindSpore checkpoint, but was not written by unet",
+            hint="use last.ckpt or best.ckpt of a run",
+        )
+    facts = json.loads(str(facts))
+    if facts["format"] != FORMAT:
+        raise RunError(
+            f"{path}: is a checkpoint of format {facts['format']}, and this unet reads format {FORMAT}",
+            hint="use the unet that wrote it; run.json beside it says which",
+        )
+    return tensors, facts
 
 
 def restore(cell: nn.Cell, tensors: Mapping[str, Parameter], path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import platform
 import tempfile
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import mindspore
+from mindspore.device_context import ascend, gpu
 
 from unetcli.errors import DeviceError
 
@@ -24,8 +28,8 @@ class Runtime:
 def available_devices() -> tuple[str, ...]:
     """The devices that MindSpore can reach here, the fastest first; takes under a millisecond."""
     probes = {
-        "Ascend": mindspore.device_context.ascend.is_available,
-        "GPU": mindspore.device_context.gpu.is_available,
+        "Ascend": ascend.is_available,
+        "GPU": gpu.is_available,
         "CPU": lambda: True,
     }
     return tuple(name for name in PREFERENCE if probes[name]())
@@ -52,12 +56,18 @@ def choose_device(wanted: str) -> str:
 
 def set_up(device: str, *, seed: int) -> None:
     """Choose the device, compile whole graphs, and compute the same from the same seed."""
-    mindspore.set_device(device)
+    _choose_once(device)
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
-    mindspore.set_deterministic(True)
     mindspore.set_seed(seed)
     # where a graph cannot be compiled MindSpore leaves its analysis there, by default in the working folder
-    mindspore.set_context(save_graphs_path=f"{tempfile.gettempdir()}/unet-mindspore")
+    os.environ.setdefault("MS_OM_PATH", str(Path(tempfile.gettempdir()) / "unet-mindspore"))
+
+
+@functools.cache
+def _choose_once(device: str) -> None:
+    """Both belong to the process, and MindSpore does not let them be set twice."""
+    mindspore.set_device(device)
+    mindspore.set_deterministic(True)
 
 
 def _next_step(wanted: str) -> str:

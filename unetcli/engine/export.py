@@ -1,7 +1,12 @@
 """Model files: written by MindSpore, mended where its exporter falls short, and opened again to be checked."""
 
+# pyright: standard, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# MindSpore 2.10 says that a cell returns nearly anything or None, and ONNX Runtime's errors are not typed
+
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mindspore
@@ -11,19 +16,29 @@ import onnxruntime
 from mindspore import Tensor, nn
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from unetcli.errors import DeviceError, RunError
+from unetcli.errors import ConfigError, DeviceError, RunError
 from unetcli.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
 SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
+_ONNX_ERRORS = (
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.InvalidProtobuf,
+    state.NoSuchFile,
+    state.NotImplemented,
+    state.RuntimeException,
+)
 
 
-def export_model(cell: nn.Cell, path: Path, file_format: str, shape: Sequence[int | None], *, device: str) -> None:
+def export_model(
+    cell: nn.Cell, path: Path, file_format: str, shape: Sequence[int | None], example: Sequence[int]
+) -> None:
     """Write `cell` as a model file, whole or not at all.
 
     Args:
@@ -31,28 +46,38 @@ def export_model(cell: nn.Cell, path: Path, file_format: str, shape: Sequence[in
         path: Where to; ends in the format's suffix.
         file_format: One of `SUFFIXES`.
         shape: Of the input, None for an axis of any size.
-        device: The device the engine runs on.
+        example: The same with a number for every axis, such as the network can take.
 
     Raises:
-        DeviceError: For AIR on another device than Ascend.
-        RunError: If MindSpore cannot export the network.
+        ConfigError: If the path does not end in the format's suffix.
+        RunError: If MindSpore cannot export the network, or not in one file.
     """
-    check_format(file_format, device)
+    if path.suffix != SUFFIXES[file_format]:
+        raise ConfigError(f"{path.name}: the name of a {file_format} file must end in {SUFFIXES[file_format]}")
     cell.set_train(False)
-    fixed = [length or _SOME_SIZE for length in shape]
-    is_dynamic = None in shape
-    if is_dynamic and file_format == "MINDIR":
+    if None in shape and file_format == "MINDIR":
         sample = Tensor(shape=list(shape), dtype=mindspore.float32)
     else:
-        sample = Tensor(np.zeros(fixed, np.float32))
-    with replacing(path) as temporary:
+        sample = Tensor(np.zeros(example, np.float32))
+    # in a folder of its own, since MindSpore writes more than one file where a network is large
+    with replacing(path) as temporary, tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+        written = Path(folder) / path.name
         try:
-            mindspore.export(cell, sample, file_name=str(temporary), file_format=file_format)
+            mindspore.export(cell, sample, file_name=str(written), file_format=file_format)
         except (RuntimeError, ValueError, TypeError) as error:
-            raise RunError(f"{path}: MindSpore cannot export this network as {file_format}: {error}") from error
+            reason = str(error).strip().partition("\n")[0]
+            raise RunError(
+                f"{path}: MindSpore cannot export this network as {file_format}: {reason}", hint="try another --format"
+            ) from error
+        if [*Path(folder).iterdir()] != [written]:
+            raise RunError(
+                f"{path}: the network is too large for one {file_format} file; MindSpore splits it from 1 GB on",
+                hint="use --format ONNX, which holds 2 GB, or train with fewer model.base_channels",
+            )
+        written.chmod(0o600)  # MindSpore leaves it read-only
         if file_format == "ONNX":
-            temporary.chmod(0o600)  # MindSpore leaves it read-only
-            mend_onnx(temporary, shape)
+            mend_onnx(written, shape)
+        written.replace(temporary)
 
 
 def check_format(file_format: str, device: str) -> None:
@@ -62,10 +87,6 @@ def check_format(file_format: str, device: str) -> None:
             f"--format AIR: MindSpore writes AIR files on Ascend only, and this runs on {device}",
             hint="use --format MINDIR, which MindSpore Lite's converter takes for Ascend 310; AIR is deprecated",
         )
-
-
-_SOME_SIZE = 64
-_ONNX_ERRORS = (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented, state.RuntimeException)
 
 
 def mend_onnx(path: Path, shape: Sequence[int | None]) -> None:

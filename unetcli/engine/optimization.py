@@ -51,9 +51,9 @@ class Adam(nn.Adam):
         """
         gradients = _clip(gradients, self.max_norm)
         if self.decay > 0:
-            share = self.get_lr() * self.decay
+            rate: Any = self.get_lr()
             for parameter in self._parameters:
-                ops.assign_sub(parameter, parameter * share)
+                ops.assign_sub(parameter, parameter * (rate * self.decay))
         return super().decay_weight(gradients)
 
 

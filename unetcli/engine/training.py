@@ -14,9 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
 from mindspore import train
 
 from unetcli.errors import RunError
@@ -24,12 +23,14 @@ from unetcli.errors import RunError
 if TYPE_CHECKING:
     from types import FrameType
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from unetcli.config import TrainSettings
 
 Validate = Callable[[], Mapping[str, Any]]
 Record = Callable[[Mapping[str, Any]], None]
+Outcome = Literal["finished", "stopped early", "interrupted"]
 
 
 class Batches(Protocol):
@@ -69,12 +70,14 @@ class Progress:
         closed_epochs: Epochs that are validated and recorded.
         best_score: Highest mean IoU so far.
         stale: Validations since then.
+        loss_sum: Of the steps since the last closed epoch.
     """
 
     step: int = 0
     closed_epochs: int = 0
     best_score: float | None = None
     stale: int = 0
+    loss_sum: float = 0.0
 
     def facts(self) -> dict[str, Any]:
         """The values as JSON can hold them."""
@@ -93,12 +96,14 @@ class Interruption:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
+        self.is_requested = False
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.is_requested = False
         self._restore()
 
     def _request(self, _number: int, _frame: FrameType | None) -> None:
@@ -149,26 +154,35 @@ class EpochKeeper(train.Callback):
         self._progress = progress
         self._hooks = hooks
         self._interruption = interruption
-        self._losses: list[float] = []
         self._waits: list[float] = []
         self._times: list[float] = []
         self._waiting_since: float | None = None
         self._started = 0.0
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing is left to do, be it that all steps are done or that patience has run out."""
+    def outcome(self) -> Outcome | None:
+        """How the run has ended; None while steps are left to train or an epoch is left to close."""
+        if self._filled_epoch is not None:
+            return None
+        if self._progress.step >= len(self._rates):
+            return "finished"
         patience = self._settings.patience
-        return self._progress.step >= len(self._rates) or (patience is not None and self._progress.stale >= patience)
+        return "stopped early" if patience is not None and self._progress.stale >= patience else None
 
-    def close_open_epoch(self) -> None:
+    def close_filled_epoch(self) -> None:
         """Validate and record the epoch that the last step has filled, if that is still to be done."""
-        epoch, left = divmod(self._progress.step, self._steps_per_epoch)
-        if left == 0 and epoch > self._progress.closed_epochs:
-            self._close(epoch)
+        if self._filled_epoch is not None:
+            self._close(self._filled_epoch)
 
-    def on_train_step_begin(self, _run_context: Any) -> None:
+    @property
+    def _filled_epoch(self) -> int | None:
+        """The epoch, counted from 1, whose steps are done but which is not validated and recorded yet."""
+        epoch, left = divmod(self._progress.step, self._steps_per_epoch)
+        return epoch if left == 0 and epoch > self._progress.closed_epochs else None
+
+    def on_train_step_begin(self, run_context: Any) -> None:
         """Take the time that was spent waiting for data; the first batch of all does not count."""
+        del run_context  # nothing in it is needed, but MindSpore names it so
         self._started = time.perf_counter()
         if self._waiting_since is not None:
             self._waits.append(self._started - self._waiting_since)
@@ -187,7 +201,7 @@ class EpochKeeper(train.Callback):
             )
         if self._waiting_since is not None:  # the very first step compiles the network
             self._times.append(seconds)
-        self._losses.append(loss)
+        progress.loss_sum += loss
         progress.step += 1
         self._hooks.record(
             {
@@ -200,10 +214,10 @@ class EpochKeeper(train.Callback):
             }
         )
         with contextlib.suppress(Interrupted):  # the epoch is then closed when the run is taken up
-            self.close_open_epoch()
+            self.close_filled_epoch()
         if self._interruption.is_requested:
             self._hooks.save_last()
-        if self._interruption.is_requested or self.is_over:
+        if self._interruption.is_requested or self.outcome is not None:
             run_context.request_stop()
         self._waiting_since = time.perf_counter()
 
@@ -219,10 +233,10 @@ class EpochKeeper(train.Callback):
             if is_best:
                 progress.best_score = score
                 self._hooks.save_best()
-        progress.closed_epochs = epoch
         self._hooks.record(self._epoch_event(epoch, scores, is_best=is_best))
+        progress.closed_epochs = epoch
+        progress.loss_sum = 0.0
         self._hooks.save_last()
-        self._losses.clear()
         self._waits.clear()
         self._times.clear()
 
@@ -233,7 +247,7 @@ class EpochKeeper(train.Callback):
             "event": "epoch",
             "epoch": epoch,
             "step": self._progress.step,
-            "loss": float(np.mean(self._losses)) if self._losses else None,
+            "loss": self._progress.loss_sum / self._steps_per_epoch,
             "learning_rate": float(self._rates[self._progress.step - 1]),
             "images_per_second": images / (busy + waited) if busy else None,
             "wait_share": waited / (busy + waited) if busy else None,

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import mindspore
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from unetcli.engine.export import SUFFIXES, check_format, open_model
+from unetcli.errors import ConfigError, DeviceError, RunError
+
+STATIC, DYNAMIC = (1, 1, 16, 16), (None, 1, None, None)
+
+
+@pytest.fixture(scope="module")
+def engine(start, rng_module):
+    """A network whose biases, normalisations and running statistics are not those it began with."""
+    engine = start(model__dropout=0.2, model__num_classes=3)
+    for parameter in engine._network.get_parameters():
+        if parameter.ndim == 1:
+            parameter.set_data(mindspore.Tensor(rng_module.uniform(0.5, 1.5, parameter.shape).astype(np.float32)))
+    return engine
+
+
+@pytest.fixture(scope="module")
+def rng_module():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture(scope="module")
+def exported(engine, tmp_path_factory):
+    """Every format, fixed and open, from one engine in one process."""
+    folder = tmp_path_factory.mktemp("export")
+    for file_format in ("MINDIR", "ONNX"):
+        for name, shape in (("static", STATIC), ("dynamic", DYNAMIC)):
+            engine.export(folder / f"{name}{SUFFIXES[file_format]}", file_format, shape)
+    return folder
+
+
+def tiles_of(rng, *shape):
+    return rng.normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
+def test_a_static_file_agrees_with_the_engine(engine, exported, rng, file_format):
+    model = open_model(exported / f"static{SUFFIXES[file_format]}", file_format)
+    for _ in range(2):
+        tiles = tiles_of(rng, *STATIC)
+        scores = engine.predict(tiles)
+        assert scores.std() > 0.05  # or anything would agree
+        np.testing.assert_allclose(model(tiles), scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
+def test_a_dynamic_file_agrees_at_any_batch_and_size(engine, exported, rng, file_format):
+    model = open_model(exported / f"dynamic{SUFFIXES[file_format]}", file_format)
+    for shape in ((3, 1, 16, 16), (1, 1, 22, 30)):
+        tiles = tiles_of(rng, *shape)
+        np.testing.assert_allclose(model(tiles), engine.predict(tiles), atol=1e-5)
+
+
+def test_the_engine_predicts_as_before_it_exported(engine, rng, tmp_path):
+    tiles = tiles_of(rng, *STATIC)
+    before = engine.predict(tiles)
+    engine.export(tmp_path / "model.mindir", "MINDIR", STATIC)
+    np.testing.assert_array_equal(engine.predict(tiles), before)
+
+
+def test_exports_are_all_that_is_left_and_can_be_written_to(exported):
+    (exported / "any").touch()
+    mode = (exported / "any").stat().st_mode
+    (exported / "any").unlink()
+    names = {f"{name}{suffix}" for name in ("static", "dynamic") for suffix in (".mindir", ".onnx")}
+    assert {path.name for path in exported.iterdir()} == names
+    assert {path.stat().st_mode for path in exported.iterdir()} == {mode}
+
+
+def test_an_onnx_file_names_its_open_axes(exported):
+    session = onnxruntime.InferenceSession(exported / "dynamic.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 1, "size0", "size1"]
+    assert session.get_outputs()[0].shape == ["batch", 3, "out_size0", "out_size1"]
+    static = onnx.load(exported / "static.onnx").graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in static] == list(STATIC)
+
+
+@pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
+def test_the_sizes_that_the_original_network_takes_are_exported(start, rng, tmp_path, file_format):
+    engine = start(model__architecture="unet_valid", data__patch_size=(20, 20))
+    path = tmp_path / f"valid{SUFFIXES[file_format]}"
+    engine.export(path, file_format, DYNAMIC)
+    tiles = tiles_of(rng, 2, 1, 22, 20)
+    scores = engine.predict(tiles)
+    assert scores.shape == (2, 2, 6, 4)
+    np.testing.assert_allclose(open_model(path, file_format)(tiles), scores, atol=1e-5)
+
+
+def test_air_is_refused_before_any_work(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("unetcli.engine.build_model", None)
+    with pytest.raises(DeviceError, match=r"--format AIR: .* this runs on CPU") as caught:
+        engine.export(tmp_path / "model.air", "AIR", STATIC)
+    assert "--format MINDIR" in caught.value.hint
+    assert caught.value.exit_code == 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_format_is_for_ascend():
+    for file_format in SUFFIXES:
+        check_format(file_format, "Ascend")
+
+
+def test_a_name_that_does_not_end_like_its_format_is_refused(engine, tmp_path):
+    with pytest.raises(ConfigError, match=r"model.bin: the name of a MINDIR file must end in .mindir"):
+        engine.export(tmp_path / "model.bin", "MINDIR", STATIC)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_too_large_for_one_file_is_refused_whole(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("mindspore.train.serialization.TOTAL_SAVE", 0.1)  # kB instead of 1 GB
+    (tmp_path / "model.mindir").write_text("old")
+    with pytest.raises(RunError, match=r"model.mindir: the network is too large for one MINDIR file") as caught:
+        engine.export(tmp_path / "model.mindir", "MINDIR", STATIC)
+    assert "ONNX" in caught.value.hint
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_what_mindspore_cannot_export_is_told_in_a_line_and_leaves_the_old_file(engine, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no kernel\n- C++ Call Stack\n...")
+
+    monkeypatch.setattr(mindspore, "export", fail)
+    (tmp_path / "model.onnx").write_text("old")
+    with pytest.raises(RunError, match=r"model.onnx: MindSpore cannot export this network as ONNX: no kernel$"):
+        engine.export(tmp_path / "model.onnx", "ONNX", STATIC)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
+@pytest.mark.parametrize("fault", ["missing", "empty", "garbage", "truncated"])
+def test_a_broken_model_file_is_refused(exported, tmp_path, file_format, fault):
+    path = tmp_path / f"model{SUFFIXES[file_format]}"
+    whole = (exported / f"static{path.suffix}").read_bytes()
+    if fault != "missing":
+        path.write_bytes({"empty": b"", "garbage": b"\x07garbage" * 40, "truncated": whole[: len(whole) // 2]}[fault])
+    with pytest.raises(RunError, match=rf"model{path.suffix}: .* cannot load it"):
+        open_model(path, file_format)
