@@ -94,6 +94,16 @@ def test_the_sizes_that_the_original_network_takes_are_exported(start, rng, tmp_
     np.testing.assert_allclose(open_model(path, file_format)(tiles), scores, atol=1e-5)
 
 
+def test_open_axes_are_exported_at_a_size_that_the_network_takes(engine, start, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("unetcli.engine.export_model", lambda *arguments: seen.append(arguments[3:]))
+    # 64 px, for one, would not fit
+    deep = start(model__architecture="unet_valid", model__depth=5, data__patch_size=(188, 204))
+    deep.export(tmp_path / "model.onnx", "ONNX", DYNAMIC)
+    engine.export(tmp_path / "model.onnx", "ONNX", (2, 1, None, 32))
+    assert seen == [(DYNAMIC, [1, 1, 188, 204]), ((2, 1, None, 32), [2, 1, 16, 32])]
+
+
 def test_air_is_refused_before_any_work(engine, tmp_path, monkeypatch):
     monkeypatch.setattr("unetcli.engine.build_model", None)
     with pytest.raises(DeviceError, match=r"--format AIR: .* this runs on CPU") as caught:
