@@ -172,12 +172,14 @@ def test_the_first_signal_is_a_flag_and_the_second_is_as_before(number):
         signal.signal(number, before)
 
 
-def test_an_interruption_is_over_with_its_block():
+@pytest.mark.parametrize("is_signalled", [False, True])
+def test_an_interruption_is_over_with_its_block(is_signalled):
     interruption = Interruption()
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with interruption:
         assert signal.getsignal(signal.SIGINT) != handlers[0]
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert interruption.is_requested
+        if is_signalled:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.is_requested == is_signalled
     assert not interruption.is_requested
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
