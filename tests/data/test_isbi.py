@@ -89,15 +89,22 @@ def test_16_bit_and_finite_float_keep_their_type(stack, volume, labels):
 def test_nan_is_refused_with_its_place(stack, volume, labels):
     pixels = volume.astype(np.float32)
     pixels[2, 3, 4] = np.nan
-    with pytest.raises(DataError, match="1 values are NaN or infinite, the first on page 2, row 3, column 4"):
+    with pytest.raises(DataError, match="page 3 of 4: is NaN or infinite in 1 px, the first at row 3, column 4"):
         read_isbi(stack(pixels, labels))
-    with pytest.raises(DataError, match=r"train-labels\.tif: 1 values are NaN"):
+    with pytest.raises(DataError, match=r"train-labels\.tif: page 3 of 4: is NaN or infinite in 1 px"):
         read_isbi(stack(volume, pixels))
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.int32, np.complex64])
-def test_other_types_are_refused_with_the_allowed(stack, volume, labels, dtype):
-    with pytest.raises(DataError, match=f"images are {np.dtype(dtype).name}, but must be one of uint8"):
+@pytest.mark.parametrize(
+    ("dtype", "message"),
+    [
+        (np.float64, "images are float64, but must be one of uint8"),
+        (np.int32, "images are int32, but must be one of uint8"),
+        (np.complex64, "has values of type complex64, but must be integers or real numbers"),
+    ],
+)
+def test_other_types_are_refused_with_the_allowed(stack, volume, labels, dtype, message):
+    with pytest.raises(DataError, match=message):
         read_isbi(stack(volume.astype(dtype), labels))
 
 
@@ -106,14 +113,14 @@ def test_label_values_between_are_refused_with_values_and_place(stack, volume, l
     labels[1, 2, 3] = 17
     labels[3, 2, 3:5] = 200
     with pytest.raises(
-        DataError, match=r"17 \(1 px\), 200 \(2 px\) .* first 17 is on page 1, row 2, column 3"
+        DataError, match=r"17 \(1 px\), 200 \(2 px\) .* first 17 is on page 2 of 4 at row 2, column 3"
     ) as caught:
         read_isbi(stack(volume, labels))
     assert "JPEG" in caught.value.hint
 
 
 def test_label_values_are_told_without_naming_what_is_not_there(stack, volume, labels):
-    with pytest.raises(DataError, match=r"hold 7 \(480 px\); the first 7 is on page 0, row 0, column 0"):
+    with pytest.raises(DataError, match=r"hold 7 \(480 px\); the first 7 is on page 1 of 4 at row 0, column 0"):
         read_isbi(stack(volume, np.full_like(labels, 7)))
 
 

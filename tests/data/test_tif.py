@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from unetcli.data.images import open_image
-from unetcli.data.tif import open_tif
+from unetcli.data.tif import PixelSize, open_tif
 from unetcli.errors import DataError
 
 
@@ -34,7 +34,16 @@ def one_header(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits", "zstd", "lzma"])
+def without_byte_counts(path, pixels, **options):
+    tifffile.imwrite(path, pixels, **options)
+    with tifffile.TiffFile(path) as tif:
+        offset = tif.pages.first.tags["StripByteCounts"].offset
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<H", content, offset, 65000)  # another tag in its place
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits", "zstd", "lzma", "deflate"])
 @pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "<f4", ">f4", "<i2"])
 def test_pages_keep_values_and_type_whatever_the_compression(tmp_path, stack, compression, dtype):
     pixels = stack.astype(dtype) * 3
@@ -54,6 +63,13 @@ def test_pages_keep_values_and_type_whatever_the_compression(tmp_path, stack, co
 def test_stacks_are_pages_however_their_axis_is_called(tmp_path, stack, axes, options):
     tifffile.imwrite(tmp_path / "a.tif", stack, metadata={"axes": axes}, **options)
     np.testing.assert_array_equal(pages_of(tmp_path / "a.tif"), stack[:, None])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 20, 30), (5, 1, 20, 30), (1, 5, 20, 30), (1, 5, 1, 20, 30)])
+def test_axes_of_size_one_hide_no_page(tmp_path, stack, shape):
+    pixels = stack[: max(shape[:-2])]
+    tifffile.imwrite(tmp_path / "a.tif", pixels.reshape(shape), photometric="minisblack")
+    np.testing.assert_array_equal(pages_of(tmp_path / "a.tif"), pixels[:, None])
 
 
 def test_a_stack_under_one_header_is_read_page_by_page(tmp_path, stack):
@@ -167,8 +183,11 @@ def test_axes_that_cannot_be_told_into_pages_and_channels_are_refused(tmp_path, 
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.zeros((2, 8, 8), np.complex64), "page 1 of 2: has values of type complex64"),
-        (np.array([np.zeros((8, 8)), np.full((8, 8), np.nan)], np.float32), "page 2 of 2: has values that are not"),
+        (np.zeros((2, 8, 8), np.complex64), "page 1 of 2: has values of type complex64, but must be integers"),
+        (
+            np.array([np.zeros((8, 8)), np.where(np.eye(8, k=3), np.inf, 0)], np.float32),
+            "page 2 of 2: is NaN or infinite in 5 px, the first at row 0, column 3",
+        ),
     ],
 )
 def test_values_that_no_network_takes_are_refused_with_the_page(tmp_path, pixels, message):
@@ -178,14 +197,26 @@ def test_values_that_no_network_takes_are_refused_with_the_page(tmp_path, pixels
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"compression": "zlib"}, {"imagej": True}, {"ome": True}, {"bigtiff": True}, {"byteorder": ">"}]
+    "options",
+    [
+        {},
+        {"compression": "zlib"},
+        {"compression": "lzw"},
+        {"imagej": True},
+        {"ome": True},
+        {"bigtiff": True},
+        {"byteorder": ">"},
+        {"metadata": None},
+        {"metadata": None, "compression": "lzw"},
+    ],
 )
 def test_a_file_cut_off_anywhere_is_refused_or_complete(tmp_path, stack, options, capfd):
     whole, path = tmp_path / "whole.tif", tmp_path / "a.tif"
-    tifffile.imwrite(whole, stack, metadata={"axes": "ZYX"}, **options)
+    tifffile.imwrite(whole, stack, photometric="minisblack", **({"metadata": {"axes": "ZYX"}} | options))
     content = whole.read_bytes()
     refused = 0
-    for length in range(8, len(content), 97):
+    lengths = range(0, len(content), 97)
+    for length in lengths:
         path.write_bytes(content[:length])
         try:
             pages = pages_of(path)
@@ -194,7 +225,7 @@ def test_a_file_cut_off_anywhere_is_refused_or_complete(tmp_path, stack, options
             refused += 1
         else:
             np.testing.assert_array_equal(pages, stack[:, None])
-    assert refused > 0.9 * len(range(8, len(content), 97))
+    assert refused > 0.9 * len(lengths)
     assert capfd.readouterr() == ("", "")
 
 
@@ -211,10 +242,32 @@ def test_damaged_bytes_raise_nothing_but_a_data_error(tmp_path, stack, rng, capf
         try:
             with open_image(path) as image:
                 for index in range(min(image.num_pages, 10)):
-                    image.read(index)
+                    assert image.read(index).shape[1:] == image.page_sizes[index]
         except DataError:
             refused += 1
     assert refused > 100
+    assert capfd.readouterr() == ("", "")
+
+
+def test_errors_that_tifffile_only_logs_are_refused(tmp_path, stack, capfd):
+    tifffile.imwrite(tmp_path / "a.tif", stack, ome=True, metadata={"axes": "ZYX"})
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content.replace(b"<Pixels", b"<?ixels"))
+    with pytest.raises(DataError, match=r"a\.tif: damaged or cut off \(OME series raised"):
+        pages_of(tmp_path / "a.tif")
+
+    without_byte_counts(tmp_path / "b.tif", stack[0], compression="zlib")
+    with pytest.raises(DataError, match=r"b\.tif: damaged or cut off \(missing ByteCounts tag\)"):
+        pages_of(tmp_path / "b.tif")
+    without_byte_counts(tmp_path / "c.tif", stack[0], rowsperstrip=5)
+    with pytest.raises(DataError, match=r"c\.tif: damaged or cut off \(incorrect StripByteCounts count \(1 != 4\)\)"):
+        pages_of(tmp_path / "c.tif")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_byte_counts_that_the_size_of_the_image_tells_may_be_missing(tmp_path, stack, capfd):
+    without_byte_counts(tmp_path / "a.tif", stack[0])
+    np.testing.assert_array_equal(pages_of(tmp_path / "a.tif"), stack[:1, None])
     assert capfd.readouterr() == ("", "")
 
 
@@ -264,6 +317,35 @@ def test_pixel_size_is_kept_as_it_stands(tmp_path, stack):
     with open_tif(tmp_path / "b.tif") as tif:
         size = tif.pixel_size
     assert (size.resolution, size.unit, size.imagej) == (((72, 1), (72, 1)), 2, None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (("unit=nm",), (0.008, 0.004)),
+        (("spacing=2", "unit=micron"), (8, 4)),
+        (("unit=\\u00B5m",), (8, 4)),
+        (("unit=um", "yunit=mm"), (8000, 4)),
+        (("unit=pixel",), None),
+        (("spacing=2",), None),
+        (None, None),
+    ],
+)
+def test_micrometres_are_told_by_the_unit_of_imagej_alone(lines, expected):
+    resolution = ((1, 4), (1, 8))
+    told = PixelSize(resolution, unit=3, imagej=lines).micrometres
+    assert told == (expected and pytest.approx(expected))
+    assert PixelSize(None, imagej=lines).micrometres is None
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "options"),
+    [("ZCYX", (2, 3, 8, 9), {"imagej": True}), ("TYXS", (2, 8, 9, 3), {"imagej": True}), ("YX", (8, 9), {})],
+)
+def test_the_layout_is_told_as_the_file_calls_it(tmp_path, axes, shape, options):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint8), metadata={"axes": axes}, **options)
+    with open_tif(tmp_path / "a.tif") as tif:
+        assert tif.layout == tuple(zip(axes, shape, strict=True))
 
 
 @pytest.mark.parametrize(

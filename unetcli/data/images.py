@@ -1,7 +1,7 @@
-"""Finding and reading the images that a trained network is to segment: TIF and PNG, page by page.
+"""Finding and reading images: TIF and PNG, page by page.
 
-A file is what its content says, whatever its suffix. What the pages and values of a TIF are is told in `tif.py`;
-a PNG is one page, its palette replaced by colours, its alpha left out, and one bit made 0 and 255.
+A file is what its content says, whatever its suffix. What the pages and values of a TIF are is told in `tif.py`,
+and those of a PNG in `png.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import re
-import struct
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +17,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unetcli.data.tif import PixelSize, damage_told, open_tif, page_name
+from unetcli.data.png import PNG_BEGINS, read_png, read_png_header
+from unetcli.data.tif import PixelSize, open_tif, page_name
 from unetcli.errors import DataError
 
 Array = NDArray[Any]
 Format = Literal["tif", "png"]
 SUFFIXES = frozenset({".tif", ".tiff", ".png"})
-PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 TIF_BEGINS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-CENTIMETRE = 3  # the TIF tag ResolutionUnit
+OTHER_BEGINS = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"\x1f\x8b": "gzip", b"PK\3\4": "ZIP"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +37,9 @@ class ImageFile:
         format: What its content is, whatever its name says.
         page_sizes: Height and width of each page.
         pixel_size: What it says of the size of its pixels.
+        layout: The axes of its images taken as one array, as the file calls them, each with its size, such as
+            `(("Z", 30), ("Y", 512), ("X", 512))`; S are the samples of a colour. Empty where they form no one array.
+        has_palette: Whether its values are indices of colours, which `read` puts in their place.
         read: Reads the page of an index from 0, as `(C, H, W)` in the file's own type.
             Raises DataError, naming file and page, for one that is damaged or does not have the channels wanted.
     """
@@ -47,6 +49,8 @@ class ImageFile:
     page_sizes: tuple[tuple[int, int], ...]
     read: Callable[[int], Array]
     pixel_size: PixelSize = field(default_factory=PixelSize)
+    layout: tuple[tuple[str, int], ...] = ()
+    has_palette: bool = False
 
     @property
     def num_pages(self) -> int:
@@ -123,8 +127,9 @@ def image_format(path: Path) -> Format:
         return "png"
     if begin.startswith(TIF_BEGINS):
         return "tif"
-    found = f"begins with {begin!r}" if begin else "is empty"
-    raise DataError(f"{path}: must be TIF or PNG, but {found}", hint="save the image as TIF or PNG")
+    kind = next((name for start, name in OTHER_BEGINS.items() if begin.startswith(start)), "")
+    found = f"is a {kind} file" if kind else f"begins with {begin!r}" if begin else "is empty"
+    raise DataError(f"{path}: must be TIF or PNG, but {found}", hint="save the original image as TIF or PNG")
 
 
 @contextlib.contextmanager
@@ -145,39 +150,20 @@ def open_image(path: Path, *, num_channels: int | None = None) -> Generator[Imag
         return lambda index: fit_channels(read(index), num_channels, page_name(path, index, num_pages))
 
     if image_format(path) == "png":
-        size, pixel_size = _png_header(path)
-        yield ImageFile(path, "png", (size,), fitted(lambda _: _read_png(path), 1), pixel_size)
+        header = read_png_header(path)
+        read = fitted(lambda _: read_png(path), 1)
+        layout = tuple(zip("YX", header.size, strict=True))
+        yield ImageFile(path, "png", (header.size,), read, header.pixel_size, layout, header.has_palette)
     else:
         with open_tif(path) as tif:
-            yield ImageFile(path, "tif", tif.sizes, fitted(tif.read, len(tif.sizes)), tif.pixel_size)
+            read = fitted(tif.read, len(tif.sizes))
+            yield ImageFile(path, "tif", tif.sizes, read, tif.pixel_size, tif.layout, tif.has_palette)
 
 
-def _read_png(path: Path) -> Array:
-    import imagecodecs
-
-    with damage_told(f"{path}"):
-        pixels: Array = np.asarray(imagecodecs.png_decode(path.read_bytes()))
-    pixels = np.moveaxis(np.atleast_3d(pixels), 2, 0)
-    return pixels[:-1] if len(pixels) in {2, 4} else pixels  # PNG has these numbers of channels only with alpha
-
-
-def _png_header(path: Path) -> tuple[tuple[int, int], PixelSize]:
-    """Height and width of a PNG, and its pHYs chunk, which stands before the pixels if there is one."""
-    with damage_told(f"{path}"), path.open("rb") as file:
-        file.seek(len(PNG_BEGINS))
-        width, height = struct.unpack(">8xII5x4x", file.read(25))
-        pixel_size = PixelSize()
-        while len(begin := file.read(8)) == 8 and begin[4:] != b"IDAT":
-            (length,) = struct.unpack(">I4x", begin)
-            if begin[4:] == b"pHYs":
-                body = file.read(length + 4)
-                x, y, is_metre = struct.unpack(">IIB4x", body)
-                pixel_size = PixelSize(
-                    ((x, 100), (y, 100)) if x and y and is_metre else None, CENTIMETRE, png_chunk=begin + body
-                )
-            else:
-                file.seek(length + 4, 1)
-    return (height, width), pixel_size
+def grey_of(pixels: Array) -> Array | None:
+    """`(1, H, W)` of a page that has one channel, or three that are all equal; None for any other."""
+    is_grey = len(pixels) in {1, 3} and all(np.array_equal(pixels[0], other) for other in pixels[1:])
+    return pixels[:1] if is_grey else None
 
 
 def fit_channels(pixels: Array, num_channels: int | None, where: str) -> Array:
@@ -188,8 +174,8 @@ def fit_channels(pixels: Array, num_channels: int | None, where: str) -> Array:
     """
     if num_channels in {None, len(pixels)}:
         return pixels
-    if num_channels == 1 and len(pixels) == 3 and all(np.array_equal(pixels[0], other) for other in pixels[1:]):
-        return pixels[:1]
+    if num_channels == 1 and (grey := grey_of(pixels)) is not None:
+        return grey
     if num_channels == 3 and len(pixels) == 1:
         return np.repeat(pixels, 3, axis=0)
     raise DataError(

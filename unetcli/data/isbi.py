@@ -11,14 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unetcli.data.cases import LabelledImage
 from unetcli.data.manifest import ClassInfo
 from unetcli.data.pages import Pages, read_pages
+from unetcli.data.tif import first_place
 from unetcli.errors import DataError
 
 VOLUME, LABELS, TEST = "train-volume", "train-labels", "test-volume"
@@ -191,18 +190,6 @@ def _check_images(images: Sequence[Pages]) -> None:
                 f"{pages.path}: images are {pages.pixels.dtype.name}, but must be one of {', '.join(ALLOWED_TYPES)}",
                 hint="save them with 8 or 16 bits a pixel",
             )
-        _check_finite(pages)
-
-
-def _check_finite(pages: Pages) -> None:
-    if not np.issubdtype(pages.pixels.dtype, np.floating):
-        return
-    broken = ~np.isfinite(pages.pixels)
-    if broken.any():
-        raise DataError(
-            f"{pages.path}: {int(broken.sum())} values are NaN or infinite, the first {_place(broken)}",
-            hint="replace them by numbers; the network would turn the whole slice into NaN",
-        )
 
 
 def _check_labels(masks: Sequence[Pages]) -> int:
@@ -210,7 +197,6 @@ def _check_labels(masks: Sequence[Pages]) -> int:
     where: dict[float, Pages] = {}
     counts: defaultdict[float, int] = defaultdict(int)
     for pages in masks:
-        _check_finite(pages)
         for value, count in zip(*np.unique(pages.pixels, return_counts=True), strict=True):
             where.setdefault(float(value), pages)
             counts[float(value)] += int(count)
@@ -221,7 +207,7 @@ def _check_labels(masks: Sequence[Pages]) -> int:
         more = f" and {len(strange) - 6} more" if len(strange) > 6 else ""
         beside = " and ".join(str(value) for value in (0, cell) if value in counts)
         pages = where[strange[0]]
-        first = _place(pages.pixels == np.asarray(strange[0], pages.pixels.dtype))
+        first = _place(pages, strange[0])
         raise DataError(
             f"{pages.path}: labels must be 0 and 255, or 0 and 1, but hold {shown}{more}"
             f"{' beside ' + beside if beside else ''}; the first {strange[0]:g} is {first}",
@@ -235,9 +221,12 @@ def _check_labels(masks: Sequence[Pages]) -> int:
     return cell
 
 
-def _place(hits: NDArray[Any]) -> str:
-    page, row, column = (int(axis[0]) for axis in np.nonzero(hits))
-    return f"on page {page}, row {row}, column {column}"
+def _place(pages: Pages, value: float) -> str:
+    """Where a value first stands; pages are counted from 1, as `page_name` does."""
+    hits = pages.pixels == np.asarray(value, pages.pixels.dtype)
+    page = int(hits.any(axis=(1, 2)).argmax())
+    on_page = f"on page {page + 1} of {len(hits)} " if len(hits) > 1 else ""
+    return f"{on_page}at {first_place(hits[page])}"
 
 
 def _blank_warnings(cases: Sequence[LabelledImage], classes: Sequence[ClassInfo]) -> Iterator[str]:

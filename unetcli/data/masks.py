@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.data.images import ImageFile, image_format, open_image
+from unetcli.data.png import encode_png
 from unetcli.errors import ConfigError, DataError
 from unetcli.files import refuse_existing, replacing
 
 WritePage = Callable[[NDArray[Any]], None]
 BIGTIFF_FROM = 2**32 - 2**26  # bytes of pixels; what headers and incompressible pages add is less than the rest
-PNG_HEADER = 33  # bytes of the signature and the IHDR chunk, after which other chunks may stand
 SOFTWARE = "unet"
 
 
@@ -193,18 +193,15 @@ def _tif_writer(path: Path, image: ImageFile, num_channels: int, dtype: np.dtype
 @contextlib.contextmanager
 def _png_writer(path: Path, image: ImageFile, num_channels: int, dtype: np.dtype[Any]) -> Generator[WritePage]:
     """A function that writes the one page of a PNG, which is checked and put in place at the end."""
-    import imagecodecs
-
     num_written = 0
     with _placed(path) as temporary:
 
         def write(page: NDArray[Any]) -> None:
             nonlocal num_written
             _check_page(page, image, num_written, num_channels)
-            content = bytes(imagecodecs.png_encode(np.ascontiguousarray(page[0])))
-            header, body = content[:PNG_HEADER], content[PNG_HEADER:]
+            content = encode_png(page[0], image.pixel_size.png_chunk)
             with _failure_told(path):
-                temporary.write_bytes(header + image.pixel_size.png_chunk + body)
+                temporary.write_bytes(content)
             num_written += 1
 
         yield write

@@ -10,7 +10,6 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,30 +18,12 @@ from unetcli.config import AugmentationSettings, Config, DataSettings
 from unetcli.core.intensity import IntensityRanges, vary_intensity
 from unetcli.core.normalization import Normalization, dtype_range, fit_normalization
 from unetcli.core.spatial import SpatialRanges, draw_grid, mirrored_crop
+from unetcli.data.cases import LabelledImage
 from unetcli.errors import ConfigError, DataError
 
 # tell the random streams of one seed apart
 ORDER_STREAM = 1
 PATCH_STREAM = 2
-
-
-class LabelledCase(Protocol):
-    """One image with its labels."""
-
-    @property
-    def id(self) -> str:
-        """A name for messages."""
-        ...
-
-    @property
-    def image(self) -> NDArray[Any]:
-        """`(C, H, W)` as stored."""
-        ...
-
-    @property
-    def labels(self) -> NDArray[np.uint8]:
-        """`(H, W)` class of every pixel."""
-        ...
 
 
 class PatchSampler:
@@ -60,7 +41,7 @@ class PatchSampler:
         DataError: If there is no case, or one is not what it must be; names the case.
     """
 
-    def __init__(self, cases: Sequence[LabelledCase], config: Config) -> None:
+    def __init__(self, cases: Sequence[LabelledImage], config: Config) -> None:
         if config.model.num_classes is None:
             raise ConfigError("model.num_classes: not set", hint="take it from the dataset before training")
         if not cases:
@@ -162,7 +143,7 @@ def _order(seed: int, turn: int, num_cases: int) -> NDArray[np.int64]:
     return order
 
 
-def _check_case(case: LabelledCase, num_channels: int, num_classes: int) -> None:
+def _check_case(case: LabelledImage, num_channels: int, num_classes: int) -> None:
     shape = case.image.shape
     if case.image.ndim != 3 or shape[0] != num_channels:
         raise DataError(
@@ -179,7 +160,7 @@ def _check_case(case: LabelledCase, num_channels: int, num_classes: int) -> None
         )
 
 
-def _normalization(case: LabelledCase, data: DataSettings) -> Normalization:
+def _normalization(case: LabelledImage, data: DataSettings) -> Normalization:
     lower, upper = data.lower, data.upper
     if data.normalization == "range" and (lower is None or upper is None):
         if case.image.dtype.kind == "f":

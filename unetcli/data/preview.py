@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unetcli.data.cases import LabelledImage
 from unetcli.data.manifest import Case, IntensityStats, Manifest
-from unetcli.errors import DataError
+from unetcli.data.png import encode_png
 
 SLICES, COLUMNS, SIDE, GAP, LINE = 6, 3, 384, 8, 20
 BACKGROUND = (24, 24, 24)
@@ -39,10 +39,7 @@ def draw_preview(manifest: Manifest, cases: Sequence[LabelledImage]) -> Picture:
 
 def write_png(path: Path, picture: Picture) -> None:
     """Write a BGR picture; the name may have letters of any script, which OpenCV's own writer fails on."""
-    done, encoded = cv2.imencode(".png", picture)
-    if not done:
-        raise DataError(f"{path}: the picture of {picture.shape} cannot be written as PNG")
-    path.write_bytes(encoded.tobytes())
+    path.write_bytes(encode_png(picture[..., ::-1]))
 
 
 def to_grey(image: NDArray[Any], stats: IntensityStats) -> Picture:

@@ -35,6 +35,11 @@ PAGE_AXES = frozenset("ZTIQR")
 IMAGEJ_KEYS = frozenset(
     {"unit", "yunit", "zunit", "spacing", "finterval", "fps", "tunit", "xorigin", "yorigin", "zorigin"}
 )
+# errors that tifffile logs of files whose pixels are whole: a tag that it cannot read, which is missed later if it
+# matters; a last page that names an earlier one as the next; and no byte counts, of which it logs another error
+# where they cannot be told from the size of the image
+HARMLESS = ("TiffTag", "circular reference", "missing data ByteCounts tag")
+MICROMETRES = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3}
 ALPHA = frozenset({1, 2})  # TIFF 6.0, ExtraSamples: associated and unassociated alpha
 # TIFF 6.0, section 2, and BigTIFF: bytes of a value of each type
 TYPE_BYTES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1)) | {16: 8, 17: 8, 18: 8}
@@ -65,6 +70,20 @@ class PixelSize:
     frames: int = 0
     png_chunk: bytes = b""
 
+    @property
+    def micrometres(self) -> tuple[float, float] | None:
+        """Height and width of a pixel, if ImageJ wrote them.
+
+        Resolutions without ImageJ's unit are left aside: dots per inch tell of paper, not of the specimen.
+        """
+        lines = dict(line.split("=", 1) for line in self.imagej or ())
+        unit = lines.get("unit", "")
+        y_factor, x_factor = (MICROMETRES.get(name.lower()) for name in (lines.get("yunit", unit), unit))
+        if self.resolution is None or y_factor is None or x_factor is None:
+            return None
+        (x_pixels, x_units), (y_pixels, y_units) = self.resolution
+        return y_units / y_pixels * y_factor, x_units / x_pixels * x_factor
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TifPages:
@@ -74,11 +93,15 @@ class TifPages:
         sizes: Height and width of each.
         read: Reads the page of an index from 0, as `(C, H, W)` in the file's own type and native byte order.
         pixel_size: What the file says of the size of its pixels.
+        layout: The axes of all images as one array, with their sizes; empty where they form no one array.
+        has_palette: Whether `read` puts the colours of a palette in the place of values.
     """
 
     sizes: tuple[tuple[int, int], ...]
     read: Callable[[int], Array]
     pixel_size: PixelSize
+    layout: tuple[tuple[str, int], ...]
+    has_palette: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,29 +124,35 @@ def open_tif(path: Path) -> Generator[TifPages]:
     import tifffile
 
     with contextlib.ExitStack() as stack:
-        with damage_told(f"{path}"), _silent_tifffile():
+        with _tifffile_told(f"{path}"):
             tif = stack.enter_context(tifffile.TiffFile(path))
-            pages = tuple(page for series in tif.series for level in _levels(series) for page in _pages(path, level))
+            arrays = [level for series in tif.series for level in _levels(series)]
+            pages = tuple(page for series in arrays for page in _pages(path, series))
             _check_whole(path, tif, sum(len(page.images) for page in pages))
             pixel_size = _pixel_size(tif)
+            layout = tuple(zip(arrays[0].axes, arrays[0].shape, strict=True)) if len(arrays) == 1 else ()
+            has_palette = _has_palette(tif.pages.first)
 
         def read(index: int) -> Array:
             where = page_name(path, index, len(pages))
             page = pages[index]
-            with damage_told(where), _silent_tifffile():
+            with _tifffile_told(where):
                 pixels = np.concatenate([_read_image(tif, page.series, image) for image in page.images])
-            if pixels.dtype.kind not in "biuf":
-                raise DataError(f"{where}: has values of type {pixels.dtype}", hint="save it as 8- or 16-bit grey")
-            if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-                raise DataError(f"{where}: has values that are not finite", hint="replace NaN and infinity by numbers")
+            _check_values(pixels, where)
             return pixels
 
-        yield TifPages(tuple(page.size for page in pages), read, pixel_size)
+        yield TifPages(tuple(page.size for page in pages), read, pixel_size, layout, has_palette)
 
 
 def page_name(path: Path, index: int, num_pages: int) -> str:
     """How messages call a page: its file, and its number from 1 if there are others."""
     return f"{path}: page {index + 1} of {num_pages}" if num_pages > 1 else f"{path}"
+
+
+def first_place(hits: NDArray[np.bool_]) -> str:
+    """How messages call the first of the pixels found on a page `(H, W)`: its row and column, from 0."""
+    row, column = np.unravel_index(int(hits.argmax()), hits.shape)
+    return f"row {row}, column {column}"
 
 
 def _levels(series: TiffPageSeries) -> list[TiffPageSeries]:
@@ -142,8 +171,9 @@ def _pages(path: Path, series: TiffPageSeries) -> list[_Page]:
     height, width = (keyframe.shape[keyframe.axes.index(axis)] for axis in "YX")
     if not series.axes.endswith(keyframe.axes):  # images of a single row or column, whose axes tifffile mixes up
         return [_Page(series, (image,), (height, width)) for image in range(len(series))]
-    axes = series.axes[: -len(keyframe.axes)]
-    shape = series.shape[: len(axes)]
+    outer = zip(series.axes[: -len(keyframe.axes)], series.shape, strict=False)
+    long = [(axis, size) for axis, size in outer if size > 1]
+    axes, shape = "".join(axis for axis, _ in long), [size for _, size in long]
     order = np.arange(math.prod(shape)).reshape(shape)
     channels = [axis for axis in axes if axis in "CS"]
     if not set(axes) <= PAGE_AXES | {"C", "S"} or axes.count("Q") > 1 or len(channels) + keyframe.axes.count("S") > 1:
@@ -166,6 +196,8 @@ def _read_image(tif: TiffFile, series: TiffPageSeries, index: int) -> Array:
             raise ValueError("the file has no data for it")
         _check_segments(tif, page)
         pixels: Array = np.asarray(page.asarray())
+        if pixels.shape != keyframe.shape:
+            raise ValueError(f"it is of shape {pixels.shape}, but the first of its series is {keyframe.shape}")
     elif series.dataoffset is not None:  # one header for a whole stack that lies in one piece, as ImageJ writes it
         dtype = np.dtype(tif.byteorder + series.dtype.char)
         offset = series.dataoffset + index * math.prod(keyframe.shape) * dtype.itemsize
@@ -181,7 +213,7 @@ def _as_channels(pixels: Array, page: TiffPage) -> Array:
     """`(C, H, W)` from the samples of a TIF page."""
     from tifffile import PHOTOMETRIC
 
-    if page.photometric == PHOTOMETRIC.PALETTE and not page.is_imagej and page.colormap is not None:
+    if _has_palette(page):
         return (np.asarray(page.colormap) >> 8).astype(np.uint8)[:, pixels.astype(np.intp)]
     if page.photometric not in {
         PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.PALETTE, PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR
@@ -193,6 +225,28 @@ def _as_channels(pixels: Array, page: TiffPage) -> Array:
     first_extra = len(pixels) - len(page.extrasamples)
     is_alpha = [i >= first_extra and int(page.extrasamples[i - first_extra]) in ALPHA for i in range(len(pixels))]
     return pixels[~np.array(is_alpha)]
+
+
+def _has_palette(page: TiffPage) -> bool:
+    """Whether values are indices of colours; ImageJ's palettes only show intensities in colour."""
+    from tifffile import PHOTOMETRIC
+
+    return page.photometric == PHOTOMETRIC.PALETTE and not page.is_imagej and page.colormap is not None
+
+
+def _check_values(pixels: Array, where: str) -> None:
+    """Raise DataError for values that no network takes."""
+    if pixels.dtype.kind not in "biuf":
+        raise DataError(
+            f"{where}: has values of type {pixels.dtype}, but must be integers or real numbers",
+            hint="save it as 8- or 16-bit grey",
+        )
+    if pixels.dtype.kind == "f" and not (is_finite := np.isfinite(pixels)).all():
+        broken = ~is_finite.all(axis=0)
+        raise DataError(
+            f"{where}: is NaN or infinite in {int(broken.sum())} px, the first at {first_place(broken)}",
+            hint="replace them by numbers; a network would turn the whole page into NaN",
+        )
 
 
 def _check_whole(path: Path, tif: TiffFile, num_images: int) -> None:
@@ -256,17 +310,39 @@ def damage_told(where: str) -> Generator[None]:
     except BROKEN as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise DataError(
-            f"{where}: cannot be read ({reason[:200]})", hint="the file may be damaged or cut off; copy it again"
+            f"{where}: cannot be read ({reason[:200]})",
+            hint="the file may be damaged or cut off; copy or download it again",
         ) from error
 
 
 @contextlib.contextmanager
-def _silent_tifffile() -> Generator[None]:
-    """Keep tifffile's log off the terminal; what it goes on in spite of is checked here."""
-    logger = logging.getLogger("tifffile")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+def _tifffile_told(where: str) -> Generator[None]:
+    """As `damage_told`, and for the errors that tifffile only logs, going on with what is left of a file.
+
+    Nothing of its log reaches the terminal.
+    """
+    found: list[str] = []
+    logger, collector = logging.getLogger("tifffile"), _Collector(found)
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(collector)
     try:
-        yield
+        with damage_told(where):
+            yield
     finally:
-        logger.setLevel(level)
+        logger.removeHandler(collector)
+        logger.propagate = propagates
+    if found:
+        raise DataError(f"{where}: damaged or cut off ({found[0]})", hint="copy or download the file again")
+
+
+class _Collector(logging.Handler):
+    """Puts the errors logged into a list, but for those in `HARMLESS`."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._found = found
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if not any(part in message for part in HARMLESS):
+            self._found.append(message.rpartition("> ")[2])
