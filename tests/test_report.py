@@ -282,7 +282,7 @@ def test_an_exported_file_is_shown_with_its_agreement(tmp_path, monkeypatch, cap
 
     assert rows_of(capsys.readouterr().out)[1:] == [
         ["file", "m.mindir"],
-        ["description", "m.json"],
+        ["description", "m.mindir.json"],
         ["size", "1.2 MB"],
         ["input", "[1, 1, 64, 64]"],
         ["pixels compared with the run", "4096"],

@@ -224,7 +224,7 @@ def show_export(path: Path, facts: Mapping[str, Any], *, as_json: bool) -> None:
         return
     rows = [
         ["file", str(path)],
-        ["description", str(path.with_suffix(".json"))],
+        ["description", f"{path}.json"],
         ["size", f"{path.stat().st_size / 1e6:.1f} MB"],
         ["input", str(facts["input"]["shape"])],
         ["pixels compared with the run", agreement["num_pixels"]],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +18,7 @@ from unetcli.framework import prepare_process
 class ErrorReportingGroup(TyperGroup):
     """Shows a `UnetError` as two lines on stderr and leaves with its exit code."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command; a bug passes through with its traceback."""
         try:
             return super().invoke(ctx)
@@ -58,6 +60,8 @@ def main(
 ) -> None:
     """Take biomedical images to a trained, measured and deployable U-Net, on MindSpore."""
     prepare_process()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be text; JSON has this escape too
 
 
 app.add_typer(prepare.app, name="prepare")

@@ -41,14 +41,12 @@ def evaluate(
     model zoo's Dice at its own 388 px, V_Rand and V_Info. Tables, overlays and JSON go into the run.
     """
     from unetcli import report
-    from unetcli.cli.wiring import labelled_cases, open_engine, segmenter
+    from unetcli.cli.wiring import labelled_cases, open_engine, segmenter, take_run
     from unetcli.evaluation import evaluate as measure
-    from unetcli.runs import open_run
 
-    trained = open_run(run)
-    report.say(f"run: {trained.path}")
+    trained = take_run(run)
     weights = trained.checkpoint(checkpoint)
-    cases = labelled_cases(trained, dataset, part.value)
+    cases = labelled_cases(trained, dataset, part.value, otherwise="name its new place with --dataset")
     engine = open_engine(trained, weights, device.value)
     use_tta = trained.config.inference.tta if tta is None else tta
     folder = trained.path / "evaluation" / f"{part.value}-{weights.stem}{'-tta' if use_tta else ''}"

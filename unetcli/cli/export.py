@@ -50,18 +50,18 @@ def export(
     it, and what the classes are. The file is loaded again and compared with the run before it is kept.
     """
     from unetcli import report
-    from unetcli.cli.wiring import open_engine
-    from unetcli.engine.device import choose_device
-    from unetcli.engine.export import SUFFIXES, check_format
+    from unetcli.cli.wiring import open_engine, take_run
     from unetcli.files import refuse_existing, replacing, sha256, write_json
-    from unetcli.runs import open_run
 
-    check_format(file_format.value, choose_device(device.value))  # before any work
-    trained = open_run(run)
-    report.say(f"run: {trained.path}")
-    path = output or trained.path / "export" / f"model{SUFFIXES[file_format.value]}"
-    refuse_existing(path, overwrite=overwrite)
+    trained = take_run(run)
+    suffix = f".{file_format.value.lower()}"
+    path = output or trained.path / "export" / f"model{suffix}"
+    _check_suffix(path, suffix)
+    description = path.with_name(f"{path.name}.json")
+    for file in (path, description):
+        refuse_existing(file, overwrite=overwrite)
     weights = trained.checkpoint(checkpoint)
+    _check_device(file_format.value, device.value)
     images = _images_to_check(trained, check)
     engine = open_engine(trained, weights, device.value)
     shape = _input_shape(trained.config, dynamic=dynamic)
@@ -70,8 +70,23 @@ def export(
         agreement = _prove(engine, temporary, file_format.value, images, dynamic=dynamic)
     facts = _describe(trained, weights, path, shape) | {"format": file_format.value, "agreement": agreement.as_dict()}
     facts["sha256"] = sha256(path)
-    write_json(path.with_suffix(".json"), facts)
+    write_json(description, facts)
     report.show_export(path, facts, as_json=json_report)
+
+
+def _check_suffix(path: Path, suffix: str) -> None:
+    from unetcli.errors import ConfigError
+
+    if path.suffix != suffix:
+        raise ConfigError(f"--output {path}: a file of this format must end in {suffix}", hint="or change --format")
+
+
+def _check_device(file_format: str, device: str) -> None:
+    """Before any work, and after all that needs no MindSpore."""
+    from unetcli.engine.device import choose_device
+    from unetcli.engine.export import check_format
+
+    check_format(file_format, choose_device(device))
 
 
 def _input_shape(config: Config, *, dynamic: bool) -> list[int | None]:
@@ -87,7 +102,8 @@ def _images_to_check(run: Run, paths: list[Path] | None) -> list[NDArray[Any]]:
 
     if paths:
         return [page for path in find_images(paths) for page in _pages(path, run.config.model.in_channels)]
-    return [case.image for case in labelled_cases(run, None, "validation")[:2]]
+    cases = labelled_cases(run, None, "validation", otherwise="name images to prove the file on with --check")
+    return [case.image for case in cases[:2]]
 
 
 def _pages(path: Path, num_channels: int | None) -> list[NDArray[Any]]:

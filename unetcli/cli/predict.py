@@ -50,15 +50,13 @@ def predict(
     reported and the others are done; the exit code is then 6.
     """
     from unetcli import report
-    from unetcli.cli.wiring import open_engine, segmenter
+    from unetcli.cli.wiring import open_engine, segmenter, take_run
     from unetcli.config import with_values
     from unetcli.data.images import find_images
     from unetcli.errors import PartialError
-    from unetcli.runs import open_run
 
     paths = find_images(images)  # before the engine: a typo must not cost seconds
-    trained = open_run(run)
-    report.say(f"run: {trained.path}")
+    trained = take_run(run)
     weights = trained.checkpoint(checkpoint)
     plan, failures = _plan(paths, output, with_scores=scores, overwrite=overwrite)
     config = trained.config if overlap is None else with_values(trained.config, {"inference.overlap": overlap})
@@ -76,8 +74,10 @@ def _plan(
     from unetcli import report
     from unetcli.data.images import image_format
     from unetcli.data.masks import plan_outputs
-    from unetcli.errors import DataError
+    from unetcli.errors import ConfigError, DataError
 
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output}: is a file, not a folder for masks", hint="name a folder")
     readable: list[Path] = []
     failures: dict[str, str] = {}
     for path in paths:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from unetcli.config import Config
+    from unetcli.data.cases import LabelledImage
     from unetcli.data.manifest import Manifest
     from unetcli.runs import Run
 
@@ -49,16 +50,24 @@ def train(
     Ctrl-C ends training after the running step; --resume RUN goes on from there.
     """
     from unetcli import report
+    from unetcli.data.manifest import load_split
+    from unetcli.runs import create_run, extend_run
 
     if resume is not None:
-        given = {"DATASET": dataset, "--preset": preset, "--config": config, "--set": assignments}
-        given |= {"--fold": fold, "--seed": seed, "--output": output, "--overwrite": overwrite or None}
-        run, manifest = _take_up(resume, epochs, given)
+        given = {"--preset": preset, "--config": config, "--set": assignments or None, "--fold": fold}
+        given |= {"--seed": seed, "--output": output, "--overwrite": overwrite or None}
+        run, folder, manifest = _take_up(resume, dataset, given)
     else:
         options = {"data.fold": fold, "train.epochs": epochs, "train.seed": seed}
-        resolved, manifest = _settle(dataset, preset, config, assignments or [], options)
-        run = _create(output, resolved, manifest, overwrite=overwrite)
-    outcome = _fit(run, manifest, device.value)
+        resolved, folder, manifest = _settle(dataset, preset, config, assignments or [], options)
+        run = _plan(output, resolved, manifest, overwrite=overwrite)
+    _check_device(device.value)
+    cases = load_split(folder, manifest, run.config.data.fold)
+    if resume is None:  # not earlier: a run that cannot begin must not be made, or it would be the newest
+        run = create_run(run.path, run.config, run.facts)
+    elif epochs is not None:
+        run = extend_run(run, epochs)
+    outcome = _fit(run, *cases, device.value)
     report.show_training(outcome, as_json=json_report)
     if outcome["outcome"] == "interrupted":
         raise typer.Exit(130)
@@ -70,8 +79,8 @@ def _settle(
     file: Path | None,
     assignments: list[str],
     options: Mapping[str, Any],
-) -> tuple[Config, Manifest]:
-    """The settings of a new run, with what the dataset fills in."""
+) -> tuple[Config, Path, Manifest]:
+    """The settings of a new run, with what the dataset fills in, and that dataset."""
     from unetcli import report
     from unetcli.config import load_config, preset_names
     from unetcli.data.manifest import load_manifest, newest_dataset
@@ -86,15 +95,16 @@ def _settle(
     if preset is None and file is None and manifest.kind in preset_names():
         config = load_config(manifest.kind, None, assignments, options)
         report.say(f"preset: {manifest.kind} (named like the data; see --preset)")
-    return resolve(config, folder, manifest), manifest
+    return resolve(config, folder, manifest), folder, manifest
 
 
-def _create(output: Path | None, config: Config, manifest: Manifest, *, overwrite: bool) -> Run:
+def _plan(output: Path | None, config: Config, manifest: Manifest, *, overwrite: bool) -> Run:
+    """The run to be made; nothing is written yet."""
     from unetcli import __version__
     from unetcli.data.manifest import fingerprint, split_of
     from unetcli.errors import ConfigError
     from unetcli.files import refuse_existing
-    from unetcli.runs import ClassFacts, RunFacts, create_run, new_run_path
+    from unetcli.runs import ClassFacts, Run, RunFacts, new_run_path
 
     split = split_of(manifest, config.data.fold)
     path = output or new_run_path(manifest.name, config.preset, config.data.fold)
@@ -114,36 +124,53 @@ def _create(output: Path | None, config: Config, manifest: Manifest, *, overwrit
         train=split.train,
         validation=split.validation,
     )
-    return create_run(path, config, facts)
+    return Run(path, config, facts)
 
 
-def _take_up(path: Path, epochs: int | None, given: Mapping[str, Any]) -> tuple[Run, Manifest]:
-    """A run to go on with, and its dataset, which must be what it was."""
-    from unetcli.cli.wiring import manifest_of
-    from unetcli.errors import ConfigError
-    from unetcli.runs import extend_run, open_run
+def _take_up(path: Path, dataset: Path | None, given: Mapping[str, Any]) -> tuple[Run, Path, Manifest]:
+    """A run to go on with, and its dataset, which may have moved but must be what it was.
+
+    Raises:
+        RunError: If its last checkpoint has gone, so that to go on would be to train anew over it.
+    """
+    from unetcli.cli.wiring import dataset_of
+    from unetcli.errors import ConfigError, RunError
+    from unetcli.runs import open_run, read_metrics
 
     if refused := [name for name, value in given.items() if value is not None]:
         raise ConfigError(
             f"--resume: {', '.join(refused)} cannot change in a run that is taken up", hint="only --epochs may grow"
         )
     run = open_run(path)
-    manifest = manifest_of(run)
-    return (extend_run(run, epochs) if epochs is not None else run), manifest
+    found = dataset_of(run, dataset, otherwise=f"name its new place: unet train DATASET --resume {path}")
+    if not run.last_checkpoint.is_file() and run.metrics_path.is_file():
+        epochs = max((event["epoch"] for event in read_metrics(run.metrics_path)), default=1)
+        if epochs > 1:  # within the first epoch there is none yet
+            raise RunError(
+                f"{run.last_checkpoint}: is missing, though training had come to epoch {epochs}",
+                hint=f"put it back, or train anew with: unet train --config {run.path / 'config.yaml'}",
+            )
+    return run, *found
 
 
-def _fit(run: Run, manifest: Manifest, device: str) -> dict[str, Any]:
+def _check_device(device: str) -> None:
+    from unetcli.engine.device import choose_device
+
+    choose_device(device)
+
+
+def _fit(
+    run: Run, train_cases: tuple[LabelledImage, ...], validation_cases: tuple[LabelledImage, ...], device: str
+) -> dict[str, Any]:
     """Train, and say how it ended."""
     from unetcli import report
     from unetcli.cli.wiring import segmenter
-    from unetcli.data.manifest import load_split
     from unetcli.data.patches import PatchSampler
     from unetcli.engine import Engine, Runtime
     from unetcli.evaluation import evaluate
     from unetcli.runs import Journal
 
     config = run.config
-    train_cases, validation_cases = load_split(run.facts.dataset_path, manifest, config.data.fold)
     batches = PatchSampler(train_cases, config)
     engine = Engine.start(config, Runtime(device))
     if run.last_checkpoint.is_file():

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from unetcli.core.normalization import normalize
 from unetcli.data.manifest import fingerprint, load_cases, load_manifest
-from unetcli.engine import Engine, Runtime
-from unetcli.errors import RunError
+from unetcli.errors import DataError, RunError
 from unetcli.inference import Predictor, TilePlan, predict_image
+from unetcli.report import say
+from unetcli.runs import RUNS, open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,36 +21,54 @@ if TYPE_CHECKING:
     from unetcli.config import Config
     from unetcli.data.cases import LabelledImage
     from unetcli.data.manifest import Manifest
+    from unetcli.engine import Engine
     from unetcli.runs import Run
 
 
+def take_run(path: Path | None) -> Run:
+    """The run of a folder, or the newest in `runs/`; which one is said."""
+    run = open_run(path)
+    say(f"run: {run.path}{'' if path else f' (the newest in {RUNS}/)'}")
+    return run
+
+
 def open_engine(run: Run, checkpoint: Path, device: str) -> Engine:
-    """The engine with the weights of a run."""
+    """The engine with the weights of a run; MindSpore is imported here, when all that is quick has been checked."""
+    from unetcli.engine import Engine, Runtime
+
     engine = Engine.start(run.config, Runtime(device))
     engine.load(checkpoint)
     return engine
 
 
-def manifest_of(run: Run, dataset: Path | None = None) -> Manifest:
-    """The manifest of the dataset that a run was trained on, in `dataset` or where it was at training.
+def dataset_of(run: Run, dataset: Path | None, *, otherwise: str) -> tuple[Path, Manifest]:
+    """The dataset that a run was trained on: `dataset`, or where it was at training.
+
+    Args:
+        run: The run.
+        dataset: Where the user says it is.
+        otherwise: What to do where it is not, to complete "prepare it as it was, or ...".
 
     Raises:
+        DataError: If it is not there any more.
         RunError: If it is another dataset by now.
     """
     folder = dataset or run.facts.dataset_path
+    hint = f"prepare it as it was, or {otherwise}"
+    if dataset is None and not folder.exists():
+        raise DataError(f"{folder}: the dataset that {run.path} was trained on is no longer there", hint=hint)
     manifest = load_manifest(folder)
     if fingerprint(manifest) != run.facts.fingerprint:
         raise RunError(
-            f"{folder}: is not the dataset that {run.path} was trained on (its cases or classes differ)",
-            hint="name the right one with --dataset, or prepare it as it was",
+            f"{folder}: is not the dataset that {run.path} was trained on (its cases or classes differ)", hint=hint
         )
-    return manifest
+    return folder, manifest
 
 
-def labelled_cases(run: Run, dataset: Path | None, part: str) -> tuple[LabelledImage, ...]:
-    """The cases that a run trained or validated on; `part` is "train" or "validation"."""
+def labelled_cases(run: Run, dataset: Path | None, part: str, *, otherwise: str) -> tuple[LabelledImage, ...]:
+    """The cases that a run trained or validated on; `part` is "train" or "validation", the rest as for `dataset_of`."""
     ids = run.facts.train if part == "train" else run.facts.validation
-    return load_cases(dataset or run.facts.dataset_path, manifest_of(run, dataset), ids)
+    return load_cases(*dataset_of(run, dataset, otherwise=otherwise), ids)
 
 
 def tile_plan(config: Config) -> TilePlan:
