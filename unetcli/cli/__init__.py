@@ -28,9 +28,10 @@ class ErrorReportingGroup(TyperGroup):
                 typer.echo(f"hint:  {error.hint}", err=True)
             raise typer.Exit(error.exit_code) from error
         except OSError as error:  # a full disk, a folder that may not be written to
-            if error.filename is None:
+            if error.strerror is None or isinstance(error, BrokenPipeError):
                 raise
-            typer.secho(f"error: {error.filename}: {error.strerror}", fg="red", err=True)
+            place = f"{error.filename}: " if error.filename else ""
+            typer.secho(f"error: {place}{error.strerror}", fg="red", err=True)
             raise typer.Exit(DataError.exit_code) from error
         except KeyboardInterrupt as interruption:
             typer.echo("interrupted", err=True)

@@ -116,12 +116,11 @@ def _pages(path: Path, num_channels: int | None) -> list[NDArray[Any]]:
 def _prove(engine: Engine, path: Path, file_format: str, images: list[NDArray[Any]], *, dynamic: bool) -> Agreement:
     """Run the file and the engine over the same images, tile by tile."""
     from unetcli.cli.wiring import segmenter
-    from unetcli.config import with_values
     from unetcli.engine.export import open_model
     from unetcli.errors import RunError
     from unetcli.evaluation import compare
 
-    config = with_values(engine.config, {"inference.batch_size": 2 if dynamic else 1})
+    config = _proving_config(engine.config, dynamic=dynamic)
     exported = segmenter(open_model(path, file_format), config, tta=False)
     agreement = compare(images, segmenter(engine.predict, config, tta=False), exported)
     if not agreement.is_close:
@@ -131,6 +130,17 @@ def _prove(engine: Engine, path: Path, file_format: str, images: list[NDArray[An
             hint="this is a fault of the exporter; try the other format",
         )
     return agreement
+
+
+def _proving_config(config: Config, *, dynamic: bool) -> Config:
+    """Tiles of the exported size one by one; pairs of another size where any is to be taken."""
+    from unetcli.config import with_values
+
+    if not dynamic:
+        return with_values(config, {"inference.batch_size": 1})
+    stride, eaten = config.model.stride, 2 * config.model.margin
+    size = [length - stride if length - stride > eaten else length + stride for length in config.tile_size]
+    return with_values(config, {"inference.batch_size": 2, "inference.tile_size": size})
 
 
 def _describe(run: Run, checkpoint: Path, path: Path, shape: list[int | None]) -> dict[str, Any]:
