@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -76,6 +77,17 @@ def test_ctrl_c_leaves_after_a_step_and_says_how_to_go_on(stopped):
     num_closed = sum(event["event"] == "epoch" for event in journal)
     epochs = [line.split()[1] for line in resumed.err.splitlines() if line.startswith("epoch ")]
     assert epochs == [f"{epoch}/{EPOCHS}" for epoch in range(num_closed + 1, EPOCHS + 1)]
+
+
+def test_ctrl_c_while_mindspore_is_loaded_leaves_at_once_and_makes_no_run(workshop, tmp_path):
+    process = workshop.unet.start("train", "--config", "small.yaml", "-o", tmp_path / "run")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("dataset:")
+    time.sleep(0.4)  # loading takes more than a second
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "interrupted\n")
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_finished_run_goes_on_for_more_epochs_where_its_dataset_has_moved_to(workshop, tmp_path):

@@ -83,6 +83,9 @@ def _check_suffix(path: Path, suffix: str) -> None:
 
 def _check_device(file_format: str, device: str) -> None:
     """Before any work, and after all that needs no MindSpore."""
+    from unetcli.cli.wiring import load_engine
+
+    load_engine()
     from unetcli.engine.device import choose_device
     from unetcli.engine.export import check_format
 

@@ -154,6 +154,9 @@ def _take_up(path: Path, dataset: Path | None, given: Mapping[str, Any]) -> tupl
 
 
 def _check_device(device: str) -> None:
+    from unetcli.cli.wiring import load_engine
+
+    load_engine()
     from unetcli.engine.device import choose_device
 
     choose_device(device)

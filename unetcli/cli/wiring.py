@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 from unetcli.core.normalization import normalize
@@ -32,8 +35,29 @@ def take_run(path: Path | None) -> Run:
     return run
 
 
+def load_engine() -> None:
+    """Import the engine, and with it MindSpore; Ctrl-C meanwhile ends the process at once.
+
+    MindSpore's libraries crash when they are interrupted half-loaded. Call this when all that is quick has been
+    checked, and before anything is written.
+    """
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+    try:
+        importlib.import_module("unetcli.engine")
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _leave(*_: object) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(130)
+
+
 def open_engine(run: Run, checkpoint: Path, device: str) -> Engine:
-    """The engine with the weights of a run; MindSpore is imported here, when all that is quick has been checked."""
+    """The engine with the weights of a run."""
+    load_engine()
     from unetcli.engine import Engine, Runtime
 
     engine = Engine.start(run.config, Runtime(device))
@@ -68,7 +92,9 @@ def dataset_of(run: Run, dataset: Path | None, *, otherwise: str) -> tuple[Path,
 def labelled_cases(run: Run, dataset: Path | None, part: str, *, otherwise: str) -> tuple[LabelledImage, ...]:
     """The cases that a run trained or validated on; `part` is "train" or "validation", the rest as for `dataset_of`."""
     ids = run.facts.train if part == "train" else run.facts.validation
-    return load_cases(*dataset_of(run, dataset, otherwise=otherwise), ids)
+    folder, manifest = dataset_of(run, dataset, otherwise=otherwise)
+    load_engine()
+    return load_cases(folder, manifest, ids)
 
 
 def tile_plan(config: Config) -> TilePlan:
