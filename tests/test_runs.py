@@ -20,6 +20,7 @@ from unetcli.runs import (
     newest_run,
     open_run,
     read_metrics,
+    sweep,
 )
 
 FACTS = RunFacts(
@@ -125,6 +126,18 @@ def test_a_run_with_a_setting_that_is_wrong_is_a_broken_run(run):
 
     assert str(error) == f"{run.path}/config.yaml: train.epochs: must be at least 1, found 0"
     assert isinstance(error.__cause__, ConfigError)
+
+
+def test_what_a_killed_save_left_is_swept_and_nothing_else(run):
+    for name in (".last-x1.ckpt", ".best-x2.ckpt", "last.ckpt", "best.ckpt", ".notes"):
+        (run.path / name).write_text("x")
+    (run.path / ".last-x3").mkdir()
+    (run.path / ".last-x3" / "last.ckpt").write_text("x")
+
+    sweep(run)
+
+    left = {path.name for path in run.path.iterdir()} - {"config.yaml", "run.json"}
+    assert left == {"last.ckpt", "best.ckpt", ".notes"}
 
 
 # found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -163,6 +164,16 @@ def extend_run(run: Run, epochs: int) -> Run:
     config = with_values(run.config, {"train.epochs": epochs})
     save_config(config, run.path / "config.yaml")
     return Run(run.path, config, run.facts)
+
+
+def sweep(run: Run) -> None:
+    """Remove what a process that was killed in the middle of a save has left in the run folder."""
+    for name in ("last", "best", "metrics", "config"):
+        for left in run.path.glob(f".{name}-*"):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
 def newest_run() -> Path:

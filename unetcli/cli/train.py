@@ -171,9 +171,10 @@ def _fit(
     from unetcli.data.patches import PatchSampler
     from unetcli.engine import Engine, Runtime
     from unetcli.evaluation import evaluate
-    from unetcli.runs import Journal
+    from unetcli.runs import Journal, sweep
 
     config = run.config
+    sweep(run)
     batches = PatchSampler(train_cases, config)
     engine = Engine.start(config, Runtime(device))
     if run.last_checkpoint.is_file():

@@ -54,7 +54,7 @@ def write_checkpoint(path: Path, cell: nn.Cell, facts: Mapping[str, Any]) -> Non
             )
     text = json.dumps({"format": FORMAT, **facts})
     # in a folder of its own, since MindSpore writes beside its target too and leaves that file where it fails
-    with replacing(path) as temporary, tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+    with replacing(path) as temporary, tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
         written = Path(folder) / temporary.name
         mindspore.save_checkpoint(tensors, str(written), append_dict={_FACTS: text}, crc_check=True)
         written.replace(temporary)

@@ -60,7 +60,7 @@ def export_model(
     else:
         sample = Tensor(np.zeros(example, np.float32))
     # in a folder of its own, since MindSpore writes more than one file where a network is large
-    with replacing(path) as temporary, tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+    with replacing(path) as temporary, tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
         written = Path(folder) / path.name
         try:
             mindspore.export(cell, sample, file_name=str(written), file_format=file_format)
