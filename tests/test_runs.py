@@ -174,6 +174,7 @@ def test_without_a_run_it_is_said_how_to_get_one():
 
 def test_a_new_run_has_a_name_of_its_own(tmp_path):
     assert str(new_run_path("isbi", None, 2)) == "runs/isbi-custom-fold2"
+    assert str(new_run_path("isbi", "isbi-quick", 1)) == "runs/isbi-quick-fold1"
     for _ in range(2):
         create_run(new_run_path("isbi", "quick", 0), CONFIG, FACTS)
 

@@ -102,7 +102,8 @@ class Run:
 
 def new_run_path(dataset: str, preset: str | None, fold: int) -> Path:
     """A folder in `runs/` that is not there yet, named after what is trained."""
-    name = f"{dataset}-{preset or 'custom'}-fold{fold}"
+    settings = preset or "custom"
+    name = f"{settings if settings.startswith(dataset) else f'{dataset}-{settings}'}-fold{fold}"
     path, number = RUNS / name, 2
     while path.exists():
         path, number = RUNS / f"{name}-{number}", number + 1
