@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from hypothesis import settings
 from unetcli.framework import prepare_process
 
 prepare_process()  # no test module has imported MindSpore yet
+# a shell's background job ignores Ctrl-C, and so would the processes that the tests start and stop with it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("unet", deadline=None)  # a busy machine is not a failure
 settings.load_profile("unet")
 

@@ -158,6 +158,17 @@ def test_steps_are_the_batches_from_start_to_stop():
     assert [steps[index] for index in range(3)] == ["batch 4", "batch 5", "batch 6"]
 
 
+def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored():
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not interruption.is_requested
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_a_flag_and_the_second_is_as_before(number):
     calls = []

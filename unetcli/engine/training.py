@@ -89,7 +89,10 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 
 class Interruption:
-    """Turns the first Ctrl-C or SIGTERM into a flag; a second one ends the process as usual."""
+    """Turns the first Ctrl-C or SIGTERM into a flag; a second one ends the process as usual.
+
+    A signal that the process was started to ignore, as a shell's background jobs are Ctrl-C, stays ignored.
+    """
 
     def __init__(self) -> None:
         self.is_requested = False
@@ -99,7 +102,8 @@ class Interruption:
         self.is_requested = False
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._request)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(self, *_: object) -> None:
