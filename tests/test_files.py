@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from unetcli.errors import ConfigError
+from unetcli.errors import ConfigError, DataError
 from unetcli.files import (
     refuse_existing,
     replacing,
@@ -185,3 +185,14 @@ def test_sha256_is_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"\x00\xffabc")
 
     assert sha256(tmp_path / "a") == hashlib.sha256(b"\x00\xffabc").hexdigest()
+
+
+def test_a_place_that_cannot_be_written_to_is_named_and_not_what_stands_for_it(tmp_path):
+    (tmp_path / "file").touch()
+    for block in (replacing, replacing_folder):
+        with (
+            pytest.raises(DataError, match=r"file/run\.json: cannot be written \(") as caught,
+            block(tmp_path / "file" / "run.json"),
+        ):
+            pytest.fail("the block must not begin")
+        assert "no file stands where a folder should" in caught.value.hint

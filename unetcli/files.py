@@ -12,7 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from unetcli.errors import ConfigError
+from unetcli.errors import ConfigError, DataError
 
 
 @contextlib.contextmanager
@@ -22,9 +22,10 @@ def replacing(path: Path) -> Generator[Path]:
     The temporary file keeps the suffix of `path`, so that writers which look at it choose the same
     format. If the block raises, it is removed and `path` stays as it was. Missing parents are created.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    with _writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
@@ -37,8 +38,9 @@ def replacing(path: Path) -> Generator[Path]:
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Generator[Path]:
     """The same for a folder: filled beside its place, then put there whole, in place of an old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    with _writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     temporary.chmod(0o777 & ~_umask())
     try:
         yield temporary
@@ -51,6 +53,18 @@ def replacing_folder(path: Path) -> Generator[Path]:
             temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _writing_to(path: Path) -> Generator[None]:
+    """Name `path`, and not what stands for it meanwhile, where it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror})",
+            hint="check the disk, the permissions, and that no file stands where a folder should",
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

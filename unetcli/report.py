@@ -10,6 +10,7 @@ import contextlib
 import csv
 import io
 import json
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
@@ -146,13 +147,14 @@ def show_training(outcome: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         emit_json(outcome)
         return
+    run = shlex.quote(outcome["run"])
     score = outcome["best_mean_iou"]
     best = "no validation yet" if score is None else f"best mean IoU {score:.4f}"
     say(f"{outcome['outcome']} after {outcome['epochs']} epochs ({outcome['steps']} steps), {best}")
     say(
-        f"go on with: unet train --resume {outcome['run']}"
+        f"go on with: unet train --resume {run}"
         if outcome["outcome"] == "interrupted"
-        else f"next: unet eval --run {outcome['run']}"
+        else f"next: unet eval --run {run}"
     )
 
 

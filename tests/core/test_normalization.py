@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unetcli.core.normalization import dtype_range, fit_normalization, normalize
+from unetcli.core.normalization import dtype_range, fit_normalization, is_off_range, normalize
 
 
 def test_range_maps_its_bounds_to_minus_one_and_one_and_clips():
@@ -122,3 +122,18 @@ def test_integer_types_have_a_range(dtype, expected):
 def test_floats_have_no_range():
     with pytest.raises(ValueError, match="float32 have no natural range"):
         dtype_range(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.linspace(0, 255, 100), False),
+        (np.linspace(90, 160, 100), False),
+        (np.linspace(0, 1, 100), True),
+        (np.linspace(0, 65535, 100), True),
+        (np.full(100, 7.0), False),
+    ],
+    ids=["the same scale", "low contrast", "0 to 1", "16 bit", "blank"],
+)
+def test_an_image_on_another_scale_than_the_range_is_noticed(values, expected):
+    assert is_off_range(values.reshape(1, 10, 10), 0, 255) is expected

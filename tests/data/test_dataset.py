@@ -17,7 +17,7 @@ from unetcli.data.dataset import (
 )
 from unetcli.data.isbi import IsbiStack
 from unetcli.data.manifest import ClassInfo, load_manifest
-from unetcli.errors import ConfigError
+from unetcli.errors import ConfigError, DataError
 
 CLASSES = (
     ClassInfo(index=0, name="membrane", source_values=(0,)),
@@ -125,3 +125,8 @@ def test_a_dataset_is_replaced_only_when_asked_and_nothing_else_ever_is(tmp_path
     for other in (tmp_path / "thesis", tmp_path / "thesis" / "chapter.txt"):
         with pytest.raises(ConfigError, match="is not a dataset folder"):
             refuse_output(other, overwrite=True)
+
+
+def test_a_single_slice_is_refused_by_name_and_not_by_folds():
+    with pytest.raises(DataError, match="1 slice cannot be split"):
+        make_splits(["slice-000"], "block", 5)

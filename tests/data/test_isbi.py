@@ -192,3 +192,8 @@ def test_the_published_stack_is_read(real_data):
     assert read.cases[0].image.shape == (1, 512, 512)
     assert read.warnings == ()
     assert np.mean([case.labels for case in read.cases]) == pytest.approx(0.78, abs=0.005)
+
+
+def test_a_stack_of_blank_slices_alone_is_refused(stack, volume, labels):
+    with pytest.raises(DataError, match="all 4 images are blank"):
+        read_isbi(stack(np.full_like(volume, 7), labels))

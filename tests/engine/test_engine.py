@@ -228,8 +228,9 @@ def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_epoch_before(star
         if event["event"] == "step" and event["step"] == 3:
             engine._network.head.bias.set_data(Tensor(np.full(2, np.nan, np.float32)))
 
-    with pytest.raises(RunError, match=r"loss is nan at step 4 of epoch 2, with a learning rate of 0\.02"):
+    with pytest.raises(RunError, match=r"loss is nan at step 4 of epoch 2, with a learning rate of 0\.02") as caught:
         engine.fit(Short(), lambda: {"mean_iou": 0.5}, record, tmp_path)
+    assert "last.ckpt holds epoch 1" in caught.value.hint
     tensors, facts = read_checkpoint(tmp_path / "last.ckpt")
     assert facts["progress"]["step"] == 2
     assert all(np.isfinite(tensor.asnumpy()).all() for tensor in tensors.values())

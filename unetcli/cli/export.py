@@ -148,12 +148,14 @@ def _proving_config(config: Config, *, dynamic: bool) -> Config:
 
 def _describe(run: Run, checkpoint: Path, path: Path, shape: list[int | None]) -> dict[str, Any]:
     """What one must know to use the file without unet."""
+    from unetcli.files import sha256
+
     config = run.config
     spatial = ["height", "width"]
     return {
         "model_file": path.name,
         "run": run.path.name,
-        "checkpoint": checkpoint.name,
+        "checkpoint": {"name": checkpoint.name, "sha256": sha256(checkpoint)},
         "unet_version": run.facts.unet_version,
         "input": {"layout": ["batch", "channels", *spatial], "shape": shape, "dtype": "float32"},
         "output": {"layout": ["batch", "classes", *spatial], "values": "softmax scores", "dtype": "float32"},

@@ -116,6 +116,15 @@ def _segment_all(
     return done
 
 
+def _is_off_scale(page: NDArray[Any], run: Run) -> bool:
+    from unetcli.core.normalization import is_off_range
+
+    data = run.config.data
+    if data.normalization != "range" or data.lower is None or data.upper is None:
+        return False
+    return is_off_range(page, data.lower, data.upper)
+
+
 def _segment_one(outputs: Outputs, segment: Callable[[NDArray[Any]], NDArray[np.float32]], run: Run) -> dict[str, Any]:
     import time
 
@@ -126,7 +135,7 @@ def _segment_one(outputs: Outputs, segment: Callable[[NDArray[Any]], NDArray[np.
     from unetcli.data.masks import writing
 
     classes = run.facts.classes
-    pixels = np.zeros(len(classes), np.int64)
+    pixels, off_scale = np.zeros(len(classes), np.int64), 0
     started = time.perf_counter()
     with (
         open_image(outputs.image, num_channels=run.config.model.in_channels) as image,
@@ -134,12 +143,19 @@ def _segment_one(outputs: Outputs, segment: Callable[[NDArray[Any]], NDArray[np.
         report.counting(outputs.image.name, image.num_pages) as count,
     ):
         for page in image:
+            off_scale += _is_off_scale(page, run)
             scores = segment(page)
             labels = scores.argmax(axis=0)
             write(labels, scores)
             pixels += np.bincount(labels.ravel(), minlength=len(classes))
             count()
     shares = {info.name: float(share) for info, share in zip(classes, pixels / pixels.sum(), strict=True)}
+    if off_scale:
+        data = run.config.data
+        report.say(
+            f"warning: {outputs.image}: intensities of {off_scale} pages are on another scale than the "
+            f"{data.lower:g} to {data.upper:g} of the run; convert the image to that scale"
+        )
     if max(shares.values()) == 1:
         report.say(
             f"warning: {outputs.mask}: every pixel is '{max(shares, key=shares.__getitem__)}'; is it such an image?"

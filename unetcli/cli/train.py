@@ -179,6 +179,12 @@ def _fit(
     engine = Engine.start(config, Runtime(device))
     if run.last_checkpoint.is_file():
         engine.load(run.last_checkpoint)
+    largest = [max(case.labels.shape[axis] for case in train_cases) for axis in range(2)]
+    if any(wanted > found for wanted, found in zip(batches.label_size, largest, strict=True)):
+        report.say(
+            f"warning: patches of {batches.label_size} px are larger than the largest image, {tuple(largest)} px; "
+            "what is beyond is mirrored"
+        )
     segment = segmenter(engine.predict, config, tta=False)
     names = [info.name for info in run.facts.classes]
     journal = Journal(run.metrics_path, step=engine.step)

@@ -107,6 +107,17 @@ def fit_normalization(
             raise ValueError(f"normalisation must be one of {', '.join(get_args(Method))}, not {method!r}")
 
 
+def is_off_range(image: NDArray[Any], lower: float, upper: float) -> bool:
+    """Whether an image's intensities are on another scale than `lower`..`upper`, so that 'range' would ruin it.
+
+    Either the middle 99 % of its pixels span less than 5 % of the range, though they differ, or more than half of
+    its pixels lie outside.
+    """
+    low, high = np.percentile(image, (0.5, 99.5))
+    outside = np.count_nonzero((image < lower) | (image > upper)) / image.size
+    return bool(0 < high - low < 0.05 * (upper - lower) or outside > 0.5)
+
+
 def normalize(
     image: NDArray[Any], method: Method, lower: float | None = None, upper: float | None = None
 ) -> NDArray[np.float32]:

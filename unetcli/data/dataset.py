@@ -26,7 +26,7 @@ from unetcli.data.manifest import (
 )
 from unetcli.data.mindrecord import write_cases
 from unetcli.data.preview import draw_preview, write_png
-from unetcli.errors import ConfigError
+from unetcli.errors import ConfigError, DataError
 from unetcli.files import refuse_existing, replacing_folder
 
 PERCENTS = (0.5, 1.0, 50.0, 99.0, 99.5)
@@ -85,11 +85,16 @@ def make_splits(ids: Sequence[str], method: SplitMethod, num_folds: int) -> tupl
 
     Raises:
         ConfigError: If they cannot be split so.
+        DataError: If there is but one case.
     """
+    if len(ids) < 2:
+        raise DataError(f"{len(ids)} slice cannot be split", hint="training and validation need at least 2")
     try:
         folds = zoo_folds(len(ids), num_folds) if method == "zoo" else block_folds(len(ids), num_folds)
     except ValueError as error:
-        raise ConfigError(f"--split {method} --folds {num_folds}: {error}") from error
+        raise ConfigError(
+            f"--split {method} --folds {num_folds}: {error}", hint="choose another --folds, or --split block"
+        ) from error
     return tuple(
         Split(train=tuple(ids[i] for i in train), validation=tuple(ids[i] for i in validation))
         for train, validation in folds

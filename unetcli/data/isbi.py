@@ -211,7 +211,7 @@ def _check_labels(masks: Sequence[Pages]) -> int:
         raise DataError(
             f"{pages.path}: labels must be 0 and 255, or 0 and 1, but hold {shown}{more}"
             f"{' beside ' + beside if beside else ''}; the first {strange[0]:g} is {first}",
-            hint="resampling and JPEG make values in between; export the labels again, or threshold them",
+            hint="write 0 for membrane and 255 for all else; resampling, JPEG and numbered cells make other values",
         )
     if len(counts) < 2:
         raise DataError(
@@ -231,6 +231,8 @@ def _place(pages: Pages, value: float) -> str:
 
 def _blank_warnings(cases: Sequence[LabelledImage], classes: Sequence[ClassInfo]) -> Iterator[str]:
     blank = [case.id for case in cases if case.image.min() == case.image.max()]
+    if len(blank) == len(cases):
+        raise DataError(f"all {len(cases)} images are blank", hint="export the images again")
     if blank:
         yield f"{len(blank)} of {len(cases)} images are blank: {', '.join(blank)}"
     for info in classes:

@@ -148,6 +148,10 @@ def load_manifest(folder: Path) -> Manifest:
             f"{folder}: not a dataset folder, since it holds no {MANIFEST_FILE}",
             hint="make one with `unet prepare`, or name another folder",
         ) from error
+    except NotADirectoryError as error:
+        raise DataError(
+            f"{folder}: is a file, not a dataset folder", hint="name a folder that `unet prepare` has made"
+        ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})", hint="prepare the dataset again") from error
     _check_version(path, value)

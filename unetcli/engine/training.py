@@ -198,10 +198,11 @@ class EpochKeeper(train.Callback):
         progress = self._progress
         rate = float(self._rates[progress.step])
         if not math.isfinite(loss):
+            kept = f"; last.ckpt holds epoch {progress.closed_epochs}" if progress.closed_epochs else ""
             raise RunError(
                 f"the loss is {loss} at step {progress.step + 1} of epoch "
                 f"{progress.step // self._steps_per_epoch + 1}, with a learning rate of {rate:.3g}",
-                hint="lower optimizer.learning_rate or set optimizer.clip_norm; last.ckpt holds the epoch before",
+                hint=f"lower optimizer.learning_rate or set optimizer.clip_norm{kept}",
             )
         if self._waiting_since is not None:  # the very first step compiles the network
             self._times.append(seconds)
