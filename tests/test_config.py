@@ -483,3 +483,12 @@ def test_the_valid_network_takes_exactly_the_sizes_that_its_steps_can_halve(dept
     for size, nearest in within.items():
         below, above = [n for n in accepted if n < size][-1:], [n for n in accepted if n > size][:1]
         assert nearest == below + above
+
+
+@pytest.mark.parametrize("name", ["\x85", "a\u2028b", "数据", "two words", "tab\there", "'quoted'", 'a"b', "é\u0301"])
+def test_a_path_of_any_signs_survives_saving(tmp_path, name):
+    config = load_config(options={"data.dataset": name})
+
+    save_config(config, tmp_path / "config.yaml")
+
+    assert load_config(file=tmp_path / "config.yaml") == config

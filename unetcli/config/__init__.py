@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.representer import SafeRepresenter
 
 from unetcli.config.checking import Settings, check_names, sections_by_name, set_value, validated, with_values
 from unetcli.config.sections import (
@@ -48,6 +49,17 @@ __all__ = [
     "save_config",
     "with_values",
 ]
+
+
+class _Representer(SafeRepresenter):
+    """Writes text as it stands, but in quotes where a YAML parser would take one of its signs for a line break."""
+
+
+def _represent_text(representer: SafeRepresenter, text: str) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Representer.add_representer(str, _represent_text)
 
 
 def preset_names() -> tuple[str, ...]:
@@ -109,6 +121,7 @@ def save_config(config: Config, path: Path) -> None:
     """Write every setting to a YAML file that `load_config` reads back to an equal value."""
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
     yaml.dump(config.model_dump(mode="json"), stream)  # pyright: ignore[reportUnknownMemberType]
