@@ -222,11 +222,17 @@ def test_an_assignment_needs_a_name_and_a_value(assignment):
         ("model.dropout=1", "model.dropout: must be less than 1, found 1"),
         ("augmentation.flip=maybe", "augmentation.flip: must be true or false, found 'maybe'"),
         ("data.dataset=3", "data.dataset: must be a path, found 3"),
-        ("schedule.name=cosin", "schedule.name: must be 'constant', 'cosine' or 'polynomial', found 'cosin'"),
+        (
+            "schedule.name=cosin",
+            "schedule.name: must be 'constant', 'cosine', 'cosine_zoo' or 'polynomial', found 'cosin'",
+        ),
         ("model.norm={a: b}", "model.norm: must be 'batch' or 'none', found {'a': 'b'}"),
-        ("data.patch_size=256", "data.patch_size: must be a list of two values, found 256"),
-        ("data.patch_size=[256]", "data.patch_size: must be a list of two values, found [256]"),
-        ("data.patch_size=[256, 256, 1]", "data.patch_size: must be a list of two values, found [256, 256, 1]"),
+        ("data.patch_size=256", "data.patch_size: must be a list of values, found 256"),
+        ("augmentation.scale=[1]", "augmentation.scale: must be a list of two values, found [1]"),
+        ("augmentation.scale=[1, 2, 3]", "augmentation.scale: must be a list of two values, found [1, 2, 3]"),
+        ("model.strides=[[2, 2]]", "model: strides: must be 4 times 2 numbers, found [[2, 2]]"),
+        ("model.architecture=unet_cicek", "model: unet_cicek is a network on volumes; set ndim to 3"),
+        ("data.output_range=[1, 0]", "data: output_range must ascend, got [1.0, 0.0]"),
         ("data.patch_size=[256, a]", "data.patch_size: each value must be a whole number, found [256, 'a']"),
         ("augmentation.scale=[1, .nan]", "augmentation.scale: each value must be a finite number, found [1, nan]"),
     ],
@@ -236,7 +242,7 @@ def test_a_value_is_refused_with_the_setting_what_it_must_be_and_the_value_found
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("value", [{"a": 1}, [[1]], [1, 2, 3], "no such value?"], ids=repr)
+@pytest.mark.parametrize("value", [{"a": 1}, [[[1]]], [1, 2, "three"], "no such value?"], ids=repr)
 def test_no_setting_takes_a_value_of_another_type_and_none_is_refused_in_other_words_than_ours(name, value):
     if name == "data.dataset" and isinstance(value, str):
         return
@@ -468,9 +474,9 @@ def valid_output(size: int, depth: int) -> int | None:
 def test_the_valid_network_takes_exactly_the_sizes_that_its_steps_can_halve(depth):
     network = ModelSettings(architecture="unet_valid", depth=depth)
     accepted, refused = [], {}
-    for size in range(1, 2 * network.margin + 3 * network.stride):
+    for size in range(1, 2 * network.margin + 3 * network.stride[0]):
         try:
-            network.check_size("size", (size,))
+            network.check_size("size", (size, size))
             accepted.append(size)
         except ValueError as error:
             refused[size] = [int(n) for n in re.findall(r"\d+", str(error).partition("the nearest")[2])]
@@ -492,3 +498,44 @@ def test_a_path_of_any_signs_survives_saving(tmp_path, name):
     save_config(config, tmp_path / "config.yaml")
 
     assert load_config(file=tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("data.patch_size=[256]", "data.patch_size: must be 2 numbers, as model.ndim is 2, found [256]"),
+        ("data.patch_size=[8, 8, 8]", "data.patch_size: must be 2 numbers, as model.ndim is 2, found [8, 8, 8]"),
+        ("augmentation.flip_axes=[2]", "augmentation.flip_axes: must be of 0 to 1, found [2]"),
+    ],
+)
+def test_sizes_and_axes_must_fit_the_network(assignment, message):
+    assert str(error_of(assignments=[assignment])) == message
+
+
+def test_volumes_have_settings_of_three_axes():
+    config = load_config(
+        options={
+            "model.ndim": 3,
+            "model.depth": 3,
+            "model.strides": [[1, 2, 2], [2, 2, 2]],
+            "data.patch_size": [6, 16, 20],
+            "inference.tile_size": [4, 8, 12],
+        }
+    )
+
+    assert config.model.stride == (2, 4, 4)
+    assert config.model.level_kernels == ((3, 3, 3),) * 3
+    assert config.tile_size == (4, 8, 12)
+
+
+def test_each_axis_must_fit_its_own_stride():
+    settings = {"model.ndim": 3, "model.depth": 3, "model.strides": [[1, 2, 2], [2, 2, 2]]}
+    message = str(error_of(options=settings | {"data.patch_size": [6, 18, 20]}))
+
+    assert message == "data.patch_size 18 does not fit a network of depth 3; the nearest that do are 16 and 20"
+
+
+def test_class_weights_must_fit_the_classes():
+    message = str(error_of(options={"model.num_classes": 3, "loss.class_weights": [1.0, 2.0]}))
+
+    assert message == "loss.class_weights are 2, but there are 3 classes"

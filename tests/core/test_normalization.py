@@ -8,7 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unetcli.core.normalization import dtype_range, fit_normalization, is_off_range, normalize
+from unetcli.core.normalization import dtype_range, fit_normalization, is_off_range, measure_channels
+
+
+def normalize(image, *arguments, **options):
+    return fit_normalization(image, *arguments, **options)(image)
 
 
 def test_range_maps_its_bounds_to_minus_one_and_one_and_clips():
@@ -137,3 +141,28 @@ def test_floats_have_no_range():
 )
 def test_an_image_on_another_scale_than_the_range_is_noticed(values, expected):
     assert is_off_range(values.reshape(1, 10, 10), 0, 255) is expected
+
+
+@pytest.mark.parametrize("method", ["percentile", "zscore"])
+def test_known_statistics_stand_in_for_the_image(method, rng):
+    image = rng.normal(100, 20, (2, 30, 30)).astype(np.float32)
+    whole = fit_normalization(image, method)
+
+    known = fit_normalization(image[:, :3, :3], method, statistics=measure_channels(image))
+
+    np.testing.assert_array_equal(known(image), whole(image))
+
+
+def test_the_output_range_is_a_setting():
+    hounsfield = np.array([[-2000, -500, 250, 1000, 3000]], np.int16)
+
+    np.testing.assert_allclose(
+        normalize(hounsfield, "range", -500, 1000, output_range=(0.0, 1.0)), [[0, 0, 0.5, 1, 1]], atol=1e-7
+    )
+
+
+def test_a_batch_is_normalised_along_its_second_axis(rng):
+    batch = rng.integers(0, 255, (3, 2, 4, 5), np.uint8)
+    normalization = fit_normalization(batch[0], "range", 10, 200)
+
+    np.testing.assert_array_equal(normalization.along(batch, 1)[2], normalization(batch[2]))

@@ -69,7 +69,7 @@ def test_no_manifest_is_a_data_error_that_names_the_command(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "\x00", "[]", "null", "{}", '{"schema_version": 2}', '{"schema_version": "1"}']
+    "text", ["", "{", "\x00", "[]", "null", "{}", '{"schema_version": 1}', '{"schema_version": "1"}']
 )
 def test_what_is_no_manifest_of_this_version_is_a_data_error(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from unetcli.config import AugmentationSettings, Config, DataSettings, with_values
-from unetcli.core.normalization import normalize
+from unetcli.core.normalization import fit_normalization
 from unetcli.data.patches import PatchSampler, intensity_ranges, spatial_ranges
 from unetcli.errors import ConfigError, DataError
 
@@ -106,7 +106,7 @@ def test_a_patch_is_normalised_by_its_whole_image(rng, method):
 
     images, labels = sampler[0]
 
-    np.testing.assert_array_equal(images[1], normalize(case.image, method, 0, 255))
+    np.testing.assert_array_equal(images[1], fit_normalization(case.image, method, 0, 255)(case.image))
     np.testing.assert_array_equal(labels[1], case.labels)
 
 

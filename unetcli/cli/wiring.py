@@ -7,7 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from unetcli.core.normalization import normalize
+from unetcli.core.normalization import fit_normalization
 from unetcli.data.manifest import fingerprint, load_cases, load_manifest
 from unetcli.errors import DataError, RunError
 from unetcli.inference import Predictor, TilePlan, predict_image
@@ -122,7 +122,9 @@ def segmenter(
     use_tta = config.inference.tta if tta is None else tta
 
     def segment(image: NDArray[Any]) -> NDArray[np.float32]:
-        normalized = normalize(image, data.normalization, data.lower, data.upper)
-        return predict_image(normalized, predictor, plan, tta=use_tta)
+        normalization = fit_normalization(
+            image, data.normalization, data.lower, data.upper, output_range=data.output_range
+        )
+        return predict_image(normalization(image), predictor, plan, tta=use_tta)
 
     return segment

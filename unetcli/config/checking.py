@@ -24,7 +24,7 @@ _REASONS = {
     "greater_than": "must be greater than {gt:g}",
     "less_than_equal": "must be at most {le:g}",
     "less_than": "must be less than {lt:g}",
-    "tuple_type": _PAIR,
+    "tuple_type": "must be a list of values",
     "missing": _PAIR,
     "too_long": _PAIR,
 }

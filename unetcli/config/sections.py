@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
 
 class Section(BaseModel):
@@ -15,13 +16,19 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+Axes = Annotated[tuple[int, ...], Strict(strict=False)]
+"""One number an axis, in the order of the arrays: Y X, or Z Y X."""
+
+
 class ModelSettings(Section):
     """The network; section `model`."""
 
-    architecture: Literal["unet", "unet_valid"] = Field(
+    architecture: Literal["unet", "unet_valid", "unet_cicek", "unet_residual"] = Field(
         default="unet",
-        description="'unet' pads its convolutions; 'unet_valid' is the original, 572 px in and 388 px out.",
+        description="'unet' pads its convolutions; 'unet_valid' is the original, 572 px in and 388 px out; "
+        "'unet_cicek' is the 3D U-Net of 2016; 'unet_residual' has strided residual levels, as the model zoo's Unet3d.",
     )
+    ndim: Literal[2, 3] = Field(default=2, description="2 for images, 3 for volumes.")
     in_channels: int | None = Field(
         default=None, ge=1, description="Channels of an image; taken from the dataset if unset."
     )
@@ -30,14 +37,28 @@ class ModelSettings(Section):
     )
     base_channels: int = Field(default=64, ge=1, description="Channels of the first level, doubled at each ('base_c').")
     feature_scale: int = Field(default=1, ge=1, description="Divides the channels of every level.")
-    depth: int = Field(default=5, ge=2, le=8, description="Levels of resolution; there are depth - 1 poolings.")
+    depth: int = Field(default=5, ge=2, le=8, description="Levels of resolution; depth - 1 times the size is reduced.")
+    strides: tuple[Axes, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="Reduction between levels, depth - 1 times one number an axis; from the spacing if unset.",
+    )
+    kernels: tuple[Axes, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="Size of the convolutions of each level, 1 or 3 along an axis; from the spacing if unset.",
+    )
     norm: Literal["batch", "none"] = Field(default="batch", description="Normalisation after a convolution ('use_bn').")
+    activation: Literal["relu", "prelu"] = Field(default="relu", description="What follows it; unet_residual: prelu.")
     residual: bool = Field(default=False, description="Add a 1x1 convolution of a block's input to its output.")
     upsample: Literal["transposed", "bilinear", "nearest"] = Field(
         default="transposed", description="How the decoder doubles the size ('use_deconv', 'bilinear')."
     )
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="Share of values dropped at the end of the contracting path."
+    )
+    deep_supervision: bool = Field(
+        default=False, description="Train the coarser levels of the decoder too ('use_ds'); 'unet' and 'unet_cicek'."
     )
 
     @model_validator(mode="after")
@@ -48,35 +69,71 @@ class ModelSettings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _levels_fit(self) -> Self:
+        for name, allowed, wanted in (("strides", (1, 2), self.depth - 1), ("kernels", (1, 3), self.depth)):
+            levels: tuple[Axes, ...] | None = getattr(self, name)
+            if levels is None:
+                continue
+            if len(levels) != wanted or any(len(level) != self.ndim for level in levels):
+                raise ValueError(f"{name}: must be {wanted} times {self.ndim} numbers, found {list(map(list, levels))}")
+            if any(number not in allowed for level in levels for number in level):
+                raise ValueError(f"{name} must be of {allowed[0]} and {allowed[1]}, got {list(map(list, levels))}")
+            if self.architecture == "unet_valid" and any(number != allowed[1] for level in levels for number in level):
+                raise ValueError(
+                    f"unet_valid has {name} of {allowed[1]} along every axis, got {list(map(list, levels))}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _architecture_can(self) -> Self:
+        if self.architecture == "unet_cicek" and self.ndim != 3:
+            raise ValueError("unet_cicek is a network on volumes; set ndim to 3")
+        if self.deep_supervision and self.architecture in ("unet_valid", "unet_residual"):
+            raise ValueError(f"{self.architecture} has no deep_supervision; use unet")
+        return self
+
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of each level, the finest first."""
         return tuple(self.base_channels // self.feature_scale * 2**level for level in range(self.depth))
 
     @property
-    def stride(self) -> int:
-        """Pixels of the input per pixel of the coarsest level."""
-        return int(2 ** (self.depth - 1))
+    def level_strides(self) -> tuple[Axes, ...]:
+        """`strides`, or 2 along every axis."""
+        return self.strides or ((2,) * self.ndim,) * (self.depth - 1)
+
+    @property
+    def level_kernels(self) -> tuple[Axes, ...]:
+        """`kernels`, or 3 along every axis."""
+        return self.kernels or ((3,) * self.ndim,) * self.depth
+
+    @property
+    def stride(self) -> Axes:
+        """Pixels of the input per pixel of the coarsest level, along each axis."""
+        return tuple(math.prod(level[axis] for level in self.level_strides) for axis in range(self.ndim))
 
     @property
     def margin(self) -> int:
         """Pixels that the network eats at each border: 0 if it pads, 92 for the original of depth 5."""
-        if self.architecture == "unet":
+        if self.architecture != "unet_valid":
             return 0
         # two 3x3 convolutions eat 2 px a side at each level, down and up, and once at the bottom
-        return 2 * (2 * sum(2**level for level in range(self.depth - 1)) + self.stride)
+        return 2 * (2 * sum(2**level for level in range(self.depth - 1)) + 2 ** (self.depth - 1))
 
     def check_size(self, name: str, size: Sequence[int]) -> None:
         """Raise ValueError if the network cannot take an input of `size` pixels."""
+        if len(size) != self.ndim:
+            raise ValueError(f"{name}: must be {self.ndim} numbers, as model.ndim is {self.ndim}, found {list(size)}")
         # the valid network's output is 2 * (stride * n - 2) less what the way up eats, hence the remainder
         offset = 0 if self.margin == 0 else _valid_remainder(self.depth)
         eaten = 2 * self.margin
-        least = eaten + ((offset - eaten) % self.stride or self.stride)
-        for length in size:
-            surplus = (length - offset) % self.stride
+        for length, stride in zip(size, self.stride, strict=True):
+            least = eaten + ((offset - eaten) % stride or stride)
+            surplus = (length - offset) % stride
             if length < least or surplus:
                 below = length - surplus
-                fitting = [n for n in (below, below + self.stride) if n >= least] or [least]
+                fitting = [n for n in (below, below + stride) if n >= least] or [least]
                 raise ValueError(
                     f"{name} {length} does not fit a network of depth {self.depth}; "
                     f"the nearest that do are {' and '.join(map(str, fitting))}"
@@ -96,25 +153,36 @@ class DataSettings(Section):
         default=None, strict=False, description="The dataset folder; the newest in datasets/ if unset."
     )
     fold: int = Field(default=0, ge=0, description="Which split of the dataset to validate on ('cross_valid_ind').")
-    patch_size: tuple[int, int] = Field(
-        default=(256, 256), strict=False, description="Rows and columns of a training patch, in pixels."
+    patch_size: Axes = Field(
+        default=(256, 256),
+        strict=False,
+        description="Size of a training patch in pixels, as Y X or Z Y X ('roi_size').",
+    )
+    patches_per_case: int = Field(default=1, ge=1, description="Patches that are cut from a case in a row.")
+    foreground_share: float = Field(
+        default=0.0, ge=0, le=1, description="Share of patches that must hold a class other than background."
     )
     normalization: Literal["range", "zscore", "percentile"] = Field(
         default="range",
-        description="'range' maps lower..upper to -1..1; 'percentile' an image's own 1 % and 99 %; "
+        description="'range' maps lower..upper to output_range; 'percentile' an image's own 1 % and 99 %; "
         "'zscore' subtracts an image's mean and divides by its deviation.",
     )
     lower: float | None = Field(
-        default=None, description="Intensity that becomes -1 under 'range'; from the dataset if unset."
+        default=None, description="Intensity where output_range begins under 'range'; from the dataset if unset."
     )
     upper: float | None = Field(
-        default=None, description="Intensity that becomes 1 under 'range'; from the dataset if unset."
+        default=None, description="Intensity where output_range ends under 'range'; from the dataset if unset."
+    )
+    output_range: tuple[float, float] = Field(
+        default=(-1.0, 1.0), strict=False, description="What 'range' and 'percentile' map to, and clip at."
     )
 
     @model_validator(mode="after")
     def _range_ascends(self) -> Self:
         if self.lower is not None and self.upper is not None and self.lower >= self.upper:
             raise ValueError(f"lower {self.lower} must be less than upper {self.upper}")
+        if self.output_range[0] >= self.output_range[1]:
+            raise ValueError(f"output_range must ascend, got {list(self.output_range)}")
         return self
 
 
@@ -122,11 +190,22 @@ class AugmentationSettings(Section):
     """How training patches are varied; section `augmentation`. A probability of 0 leaves a part out."""
 
     flip: bool = Field(default=True, description="Mirror each axis with probability 0.5.")
-    quarter_turns: bool = Field(default=True, description="Turn by a random multiple of 90 degrees.")
+    flip_axes: Axes | None = Field(
+        default=None,
+        strict=False,
+        description="Axes that are mirrored, counted from 0 for the first of Z Y X; all if unset.",
+    )
+    quarter_turns: bool = Field(default=True, description="Turn rows and columns by a random multiple of 90 degrees.")
     affine_probability: float = Field(
         default=0.0, ge=0, le=1, description="Share of patches that are turned, scaled, sheared."
     )
-    rotation: float = Field(default=180.0, ge=0, le=180, description="Largest rotation, in degrees.")
+    rotation: float = Field(
+        default=180.0, ge=0, le=180, description="Largest rotation, in degrees; about each axis in 3D."
+    )
+    in_plane: bool = Field(
+        default=False,
+        description="Turn, shear, scale and deform volumes along rows and columns only, for thick slices.",
+    )
     scale: tuple[float, float] = Field(default=(0.8, 1.2), strict=False, description="Least and largest magnification.")
     shear: float = Field(default=0.0, ge=0, lt=60, description="Largest shear, in degrees.")
     shift: float = Field(default=0.0, ge=0, description="Largest shift along an axis, in pixels.")
@@ -140,7 +219,7 @@ class AugmentationSettings(Section):
     intensity_probability: float = Field(
         default=0.0, ge=0, le=1, description="Share of patches for each of the four below."
     )
-    brightness: float = Field(default=0.2, ge=0, description="Largest change added to intensities, which span -1..1.")
+    brightness: float = Field(default=0.2, ge=0, description="Largest change added to normalised intensities.")
     contrast: tuple[float, float] = Field(
         default=(0.8, 1.2), strict=False, description="Least and largest factor about a patch's mean."
     )
@@ -168,13 +247,21 @@ class LossSettings(Section):
     )
     dice_smooth: float = Field(default=1.0, ge=0, description="Added to numerator and denominator of Dice.")
     dice_background: bool = Field(default=True, description="Let the background count as a class in Dice.")
+    dice_per: Literal["image", "batch"] = Field(
+        default="image", description="Dice of each image, or of a batch as one."
+    )
     focal: float = Field(default=0.0, ge=0, description="Weight of focal loss.")
     focal_gamma: float = Field(default=2.0, ge=0, description="How strongly focal loss turns from easy pixels.")
+    class_weights: tuple[float, ...] | None = Field(
+        default=None, strict=False, description="Weight of each class in cross entropy and focal loss; equal if unset."
+    )
 
     @model_validator(mode="after")
     def _something_to_minimise(self) -> Self:
         if not self.cross_entropy + self.dice + self.focal > 0:
             raise ValueError("one of cross_entropy, dice and focal must have a positive weight")
+        if self.class_weights is not None and (min(self.class_weights) < 0 or not sum(self.class_weights) > 0):
+            raise ValueError(f"class_weights must not be negative, nor all 0, got {list(self.class_weights)}")
         return self
 
 
@@ -195,7 +282,10 @@ class OptimizerSettings(Section):
 class ScheduleSettings(Section):
     """How the learning rate runs over the steps; section `schedule`."""
 
-    name: Literal["constant", "cosine", "polynomial"] = Field(default="cosine", description="Its shape after warm-up.")
+    name: Literal["constant", "cosine", "cosine_zoo", "polynomial"] = Field(
+        default="cosine",
+        description="Its shape after warm-up; 'cosine_zoo' ends early, above 0, as the zoo's Unet3d does.",
+    )
     warmup_steps: int = Field(default=0, ge=0, description="Steps of linear rise to the peak.")
     warmup_ratio: float = Field(default=0.0, ge=0, le=1, description="Share of the peak that the rise begins from.")
     final_ratio: float = Field(default=0.0, ge=0, le=1, description="Share of the peak that is left at the last step.")
@@ -206,8 +296,10 @@ class TrainSettings(Section):
     """Section `train`."""
 
     epochs: int = Field(default=30, ge=1, description="Epochs of `steps_per_epoch` steps.")
-    steps_per_epoch: int | None = Field(
-        default=None, ge=1, description="Steps an epoch; as many as show every training pixel about once if unset."
+    steps_per_epoch: int | None = Field(default=None, ge=1, description="Steps an epoch; as epoch_unit says if unset.")
+    epoch_unit: Literal["pixels", "cases"] = Field(
+        default="pixels",
+        description="An epoch shows every training pixel about once, or takes patches_per_case patches of every case.",
     )
     batch_size: int = Field(default=4, ge=1, description="Patches per device and step.")
     seed: int = Field(default=1, ge=0, description="Of weights, patches, augmentation and dropout.")
@@ -221,13 +313,15 @@ class TrainSettings(Section):
 class InferenceSettings(Section):
     """How a whole image goes through the network; section `inference`."""
 
-    tile_size: tuple[int, int] | None = Field(
-        default=None, strict=False, description="Rows and columns of a tile; the patch size if unset."
+    tile_size: Axes | None = Field(
+        default=None, strict=False, description="Size of a tile in pixels, as Y X or Z Y X; the patch size if unset."
     )
-    overlap: float = Field(default=0.25, ge=0, le=0.9, description="Least share of a tile that its neighbour repeats.")
+    overlap: float = Field(default=0.5, ge=0, le=0.9, description="Least share of a tile that its neighbour repeats.")
     blending: Literal["gaussian", "constant"] = Field(default="gaussian", description="Weights of overlapping tiles.")
     batch_size: int = Field(default=4, ge=1, description="Most tiles that go through the network at once.")
-    tta: bool = Field(default=False, description="Average over the flips and quarter turns of an image.")
+    tta: bool = Field(
+        default=False, description="Average over the flips of an image, and in 2D over its quarter turns."
+    )
 
 
 class Config(Section):
@@ -248,9 +342,19 @@ class Config(Section):
         self.model.check_size("data.patch_size", self.data.patch_size)
         if self.inference.tile_size is not None:
             self.model.check_size("inference.tile_size", self.inference.tile_size)
+        axes = self.augmentation.flip_axes
+        if axes is not None and not set(axes) <= set(range(self.model.ndim)):
+            raise ValueError(f"augmentation.flip_axes: must be of 0 to {self.model.ndim - 1}, found {list(axes)}")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit_the_classes(self) -> Self:
+        weights, num_classes = self.loss.class_weights, self.model.num_classes
+        if weights is not None and num_classes is not None and len(weights) != num_classes:
+            raise ValueError(f"loss.class_weights are {len(weights)}, but there are {num_classes} classes")
         return self
 
     @property
-    def tile_size(self) -> tuple[int, int]:
-        """Rows and columns of a tile at prediction."""
+    def tile_size(self) -> Axes:
+        """Size of a tile at prediction."""
         return self.inference.tile_size or self.data.patch_size

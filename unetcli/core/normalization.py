@@ -5,6 +5,7 @@ Every method is a pointwise map, so its few numbers are found once for an image 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,27 @@ Method = Literal["range", "zscore", "percentile"]
 PERCENTILES = (1.0, 99.0)
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelStatistics:
+    """What 'percentile' and 'zscore' need to know of a channel.
+
+    Attributes:
+        minimum: Least intensity.
+        maximum: Largest intensity.
+        mean: Their mean.
+        std: Their standard deviation.
+        low: The percentile `PERCENTILES[0]`.
+        high: The percentile `PERCENTILES[1]`.
+    """
+
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Normalization:
     """The map `(value - center) * factor` of each channel.
@@ -22,12 +44,12 @@ class Normalization:
     Args:
         center: `(C,)` float64 intensities that become 0.
         factor: `(C,)` float64; 0 for a constant channel.
-        is_clipped: Whether the result is clipped to [-1, 1].
+        limits: What the result is clipped to; None where it is not.
     """
 
     center: NDArray[np.float64]
     factor: NDArray[np.float64]
-    is_clipped: bool
+    limits: tuple[float, float] | None
 
     def __call__(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """Map an image, or any part of it.
@@ -41,16 +63,20 @@ class Normalization:
         Raises:
             ValueError: If `image` has other channels than the map.
         """
-        if image.shape[0] != len(self.center):
+        return self.along(image, 0)
+
+    def along(self, image: NDArray[Any], axis: int) -> NDArray[np.float32]:
+        """The same where the channels lie along another axis, such as 1 in a batch `(N, C, *S)`."""
+        if image.shape[axis] != len(self.center):
             raise ValueError(f"normalisation of {len(self.center)} channels, but the image has shape {image.shape}")
         # float32 holds every value of 16 bits, but not the small differences of large 32-bit values
         dtype = np.float32 if image.dtype.itemsize <= 2 else np.float64
-        shape = (-1, *[1] * (image.ndim - 1))
+        shape = (-1, *[1] * (image.ndim - 1 - axis))
         result = image.astype(dtype)
         result -= self.center.astype(dtype).reshape(shape)
         result *= self.factor.astype(dtype).reshape(shape)
-        if self.is_clipped:
-            np.clip(result, -1, 1, out=result)
+        if self.limits is not None:
+            np.clip(result, *self.limits, out=result)
         return result.astype(np.float32, copy=False)
 
 
@@ -69,42 +95,71 @@ def dtype_range(dtype: DTypeLike) -> tuple[float, float]:
     return float(limits.min), float(limits.max)
 
 
+def measure_channels(image: NDArray[Any]) -> tuple[ChannelStatistics, ...]:
+    """Statistics of each channel of an image `(C, *S)`.
+
+    Raises:
+        ValueError: For an empty image, or intensities that are not finite.
+        TypeError: If the image is not of real numbers.
+    """
+    _check_image(image)
+    channels = image.reshape(image.shape[0], -1)
+    if image.dtype.kind == "f" and not np.isfinite(channels).all():
+        raise ValueError("the image has intensities that are not finite")
+    values = channels.astype(np.float64) if channels.dtype.kind == "b" else channels
+    low, high = np.percentile(values, PERCENTILES, axis=1).astype(np.float64)
+    return tuple(
+        ChannelStatistics(
+            minimum=float(channel.min()),
+            maximum=float(channel.max()),
+            mean=float(channel.mean(dtype=np.float64)),
+            std=float(channel.std(dtype=np.float64)),
+            low=float(low[index]),
+            high=float(high[index]),
+        )
+        for index, channel in enumerate(channels)
+    )
+
+
 def fit_normalization(
-    image: NDArray[Any], method: Method, lower: float | None = None, upper: float | None = None
+    image: NDArray[Any],
+    method: Method,
+    lower: float | None = None,
+    upper: float | None = None,
+    *,
+    output_range: tuple[float, float] = (-1.0, 1.0),
+    statistics: Sequence[ChannelStatistics] | None = None,
 ) -> Normalization:
     """Find the map that normalises an image.
 
-    - 'range' maps `lower`..`upper` to -1..1 and clips.
-    - 'percentile' maps each channel's own 1 % and 99 % to -1..1 and clips. Where the two are equal, as in an
-      image that is nearly all background, the channel's least and largest values stand in.
+    - 'range' maps `lower`..`upper` to `output_range` and clips.
+    - 'percentile' maps each channel's own 1 % and 99 % to `output_range` and clips. Where the two are equal, as in
+      an image that is nearly all background, the channel's least and largest values stand in.
     - 'zscore' subtracts each channel's mean and divides by its standard deviation; not clipped.
 
     A channel of one value becomes 0 under 'percentile' and 'zscore'.
 
     Args:
-        image: `(C, *S)` of any real type.
+        image: `(C, *S)` of any real type; its values are read only where `statistics` are needed and not given.
         method: How to normalise.
-        lower: Intensity that becomes -1; only for 'range'.
-        upper: Intensity that becomes 1; only for 'range'.
+        lower: Intensity where the output begins; only for 'range'.
+        upper: Intensity where it ends; only for 'range'.
+        output_range: What the two are mapped to.
+        statistics: Of the image, as `measure_channels` finds them.
 
     Raises:
         ValueError: For an unknown method, an empty image, 'range' without ascending finite bounds, or
             intensities that are not finite where the image's own are needed.
         TypeError: If the image is not of real numbers.
     """
-    if image.dtype.kind not in "biuf":
-        raise TypeError(f"an image must be of real numbers, not {image.dtype}")
-    if image.ndim < 2 or image.size == 0:
-        raise ValueError(f"an image must have the shape (C, *S) and pixels, not {image.shape}")
-    match method:
-        case "range":
-            return _from_bounds(*_checked_bounds(lower, upper), num_channels=image.shape[0])
-        case "percentile":
-            return _from_percentiles(_finite_channels(image))
-        case "zscore":
-            return _from_moments(_finite_channels(image))
-        case _:
-            raise ValueError(f"normalisation must be one of {', '.join(get_args(Method))}, not {method!r}")
+    _check_image(image)
+    if method == "range":
+        bounds = _checked_bounds(lower, upper)
+        return _from_bounds(np.full(image.shape[0], bounds[0]), np.full(image.shape[0], bounds[1]), output_range)
+    if method not in get_args(Method):
+        raise ValueError(f"normalisation must be one of {', '.join(get_args(Method))}, not {method!r}")
+    channels = measure_channels(image) if statistics is None else statistics
+    return _from_moments(channels) if method == "zscore" else _from_percentiles(channels, output_range)
 
 
 def is_off_range(image: NDArray[Any], lower: float, upper: float) -> bool:
@@ -118,15 +173,11 @@ def is_off_range(image: NDArray[Any], lower: float, upper: float) -> bool:
     return bool(0 < high - low < 0.05 * (upper - lower) or outside > 0.5)
 
 
-def normalize(
-    image: NDArray[Any], method: Method, lower: float | None = None, upper: float | None = None
-) -> NDArray[np.float32]:
-    """Normalise a whole image; see `fit_normalization` for the methods, arguments and errors.
-
-    Returns:
-        `(C, *S)` float32.
-    """
-    return fit_normalization(image, method, lower, upper)(image)
+def _check_image(image: NDArray[Any]) -> None:
+    if image.dtype.kind not in "biuf":
+        raise TypeError(f"an image must be of real numbers, not {image.dtype}")
+    if image.ndim < 2 or image.size == 0:
+        raise ValueError(f"an image must have the shape (C, *S) and pixels, not {image.shape}")
 
 
 def _checked_bounds(lower: float | None, upper: float | None) -> tuple[float, float]:
@@ -137,32 +188,31 @@ def _checked_bounds(lower: float | None, upper: float | None) -> tuple[float, fl
     return lower, upper
 
 
-def _finite_channels(image: NDArray[Any]) -> NDArray[Any]:
-    """The image as `(C, pixels)`."""
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise ValueError("the image has intensities that are not finite")
-    return image.reshape(image.shape[0], -1)
-
-
-def _from_bounds(lower: float, upper: float, num_channels: int) -> Normalization:
-    center = np.full(num_channels, lower / 2 + upper / 2)
-    return Normalization(center, np.full(num_channels, 1 / (upper / 2 - lower / 2)), is_clipped=True)
-
-
-def _from_percentiles(channels: NDArray[Any]) -> Normalization:
-    values = channels.astype(np.float64) if channels.dtype.kind == "b" else channels
-    low, high = np.percentile(values, PERCENTILES, axis=1).astype(np.float64)
+def _from_bounds(
+    low: NDArray[np.float64], high: NDArray[np.float64], output_range: tuple[float, float]
+) -> Normalization:
+    """Map `low`..`high` of each channel to the output range; a channel without extent becomes 0."""
+    begin, end = output_range
     is_flat = high <= low
-    low = np.where(is_flat, channels.min(axis=1), low)
-    high = np.where(is_flat, channels.max(axis=1), high)
-    return Normalization((low + high) / 2, _inverse((high - low) / 2, high <= low), is_clipped=True)
+    factor = _inverse((high / 2 - low / 2) / ((end - begin) / 2), is_flat)
+    middle = low / 2 + high / 2
+    center = middle - (begin + end) / 2 * np.where(is_flat, 0.0, 1 / np.where(is_flat, 1.0, factor))
+    return Normalization(center, factor, output_range)
 
 
-def _from_moments(channels: NDArray[Any]) -> Normalization:
-    mean = channels.mean(axis=1, dtype=np.float64)
-    deviation = channels.std(axis=1, dtype=np.float64)
+def _from_percentiles(channels: Sequence[ChannelStatistics], output_range: tuple[float, float]) -> Normalization:
+    low, high = (np.array([getattr(channel, name) for channel in channels]) for name in ("low", "high"))
+    is_flat = high <= low
+    low = np.where(is_flat, [channel.minimum for channel in channels], low)
+    high = np.where(is_flat, [channel.maximum for channel in channels], high)
+    return _from_bounds(low, high, output_range)
+
+
+def _from_moments(channels: Sequence[ChannelStatistics]) -> Normalization:
+    mean, std = (np.array([getattr(channel, name) for channel in channels]) for name in ("mean", "std"))
     # rounding gives constant channels a deviation of about 1e-17, so their extremes are compared instead
-    return Normalization(mean, _inverse(deviation, channels.min(axis=1) == channels.max(axis=1)), is_clipped=False)
+    is_constant = np.array([channel.minimum == channel.maximum for channel in channels])
+    return Normalization(mean, _inverse(std, is_constant), limits=None)
 
 
 def _inverse(values: NDArray[np.float64], is_constant: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -9,15 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetcli.core.geometry import Geometry
+from unetcli.core.normalization import ChannelStatistics
+
+IGNORED = 255
+"""The label of pixels that are neither learned from nor measured; a class has an index of at most 254."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledImage:
-    """One image with the class of each pixel.
+    """One image with the class of each pixel; the arrays may be maps of files.
 
     Args:
         id: Its name in the dataset.
-        image: `(C, H, W)` in the type it was published in.
-        labels: `(H, W)` uint8, class indices from 0.
+        image: `(C, *S)` in the type it was published in; S is Y X, or Z Y X.
+        labels: `(*S)` uint8, class indices from 0, or `IGNORED`.
+        geometry: Where its voxels lie; None for images.
+        statistics: Of the intensities of each channel, where they are known already.
+        points: `(n, 1 + len(S))` int32 some pixels that are not background: class and index; None if not known yet.
 
     Raises:
         ValueError: If the shapes do not fit each other, or the labels are not uint8.
@@ -26,12 +35,25 @@ class LabelledImage:
     id: str
     image: NDArray[Any]
     labels: NDArray[np.uint8]
+    geometry: Geometry | None = None
+    statistics: tuple[ChannelStatistics, ...] | None = None
+    points: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
-        if self.image.ndim != 3 or self.image.shape[1:] != self.labels.shape:
-            raise ValueError(f"image must be (C, H, W) and labels (H, W), got {self.image.shape}, {self.labels.shape}")
+        if self.image.ndim not in (3, 4) or self.image.shape[1:] != self.labels.shape:
+            raise ValueError(f"image must be (C, *S) and labels (*S), got {self.image.shape} and {self.labels.shape}")
         if self.labels.dtype != np.uint8:
             raise ValueError(f"labels must be uint8, got {self.labels.dtype}")
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Size of a voxel along each axis in mm; None for images."""
+        return self.geometry.spacing if self.geometry else None
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Pixels along each axis."""
+        return self.labels.shape
 
 
 def content_hash(array: NDArray[Any]) -> str:
@@ -43,6 +65,6 @@ def content_hash(array: NDArray[Any]) -> str:
 
 
 def class_shares(labels: NDArray[np.uint8], num_classes: int) -> tuple[float, ...]:
-    """Share of the pixels that belongs to each class."""
-    counts = np.bincount(labels.ravel(), minlength=num_classes)
+    """Share of the pixels that belongs to each class; ignored pixels belong to none."""
+    counts = np.bincount(labels.ravel(), minlength=num_classes)[:num_classes]
     return tuple(float(count) / labels.size for count in counts)

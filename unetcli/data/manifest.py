@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -15,7 +16,9 @@ from unetcli.data.mindrecord import read_cases
 from unetcli.errors import ConfigError, DataError
 from unetcli.files import write_json
 
-SCHEMA_VERSION = 1
+Triple = tuple[float, float, float]
+Kind = Literal["isbi", "luna16", "msd", "folder"]
+SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 CASES_FILE = "cases.mindrecord"
 PREVIEW_FILE = "preview.png"
@@ -51,11 +54,41 @@ class IntensityStats(Record):
     percentiles: dict[float, float]
 
 
+class CaseStatistics(Record):
+    """Intensities of one channel of a case; see `unetcli.core.normalization.ChannelStatistics`."""
+
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+class CaseFiles(Record):
+    """Where a volume lies, as paths from the dataset folder, and what need not be read again to use it.
+
+    `image` and `labels` are NIfTI. `mapped_image` and `mapped_labels` are the same uncompressed, from which
+    training patches are cut; where the NIfTI files are not compressed, they are those. `points` is a NumPy file
+    of some voxels of every class. `spacing`, `origin` and `direction` are those of `unetcli.core.geometry.Geometry`.
+    """
+
+    image: str
+    labels: str
+    mapped_image: str
+    mapped_labels: str
+    points: str
+    spacing: Triple
+    origin: Triple
+    direction: tuple[Triple, Triple, Triple]
+    statistics: tuple[CaseStatistics, ...]
+
+
 class Case(Record):
     """One image with its labels: what it is called, and what it must contain.
 
-    Cases of one `group` (a patient, a specimen) must not be parted by a split. `shape` is `(C, H, W)`;
-    `class_shares` has a share of the pixels for each class.
+    Cases of one `group` (a patient, a specimen) must not be parted by a split. `shape` is `(C, *S)`;
+    `class_shares` has a share of the pixels for each class. `files` is None where the cases lie in a MindRecord file.
     """
 
     id: str
@@ -64,6 +97,7 @@ class Case(Record):
     image_sha256: str
     labels_sha256: str
     class_shares: tuple[float, ...]
+    files: CaseFiles | None = None
 
 
 class Split(Record):
@@ -74,19 +108,25 @@ class Split(Record):
 
 
 class Manifest(Record):
-    """What a dataset folder holds. `spacing` is the size of a pixel in `unit`, in the order of the axes."""
+    """What a dataset folder holds.
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    `spacing` is the size of a pixel in `unit`, in the order of the axes; the median one where cases differ.
+    Pixels of the value `unetcli.data.cases.IGNORED` are neither learned from nor measured; `has_ignored` says whether
+    there may be any.
+    """
+
+    schema_version: Literal[2] = SCHEMA_VERSION
     name: str
-    kind: Literal["isbi"]
+    kind: Kind
     classes: tuple[ClassInfo, ...] = Field(min_length=2)
     channels: tuple[str, ...] = Field(min_length=1)
-    num_axes: Literal[2] = 2
+    num_axes: Literal[2, 3] = 2
+    has_ignored: bool = False
     spacing: tuple[float, ...] | None = None
     unit: str | None = None
     intensity: IntensityStats
     cases: tuple[Case, ...] = Field(min_length=1)
-    split_method: Literal["zoo", "block"]
+    split_method: Literal["zoo", "block", "random", "published"]
     splits: tuple[Split, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -122,7 +162,7 @@ class Manifest(Record):
     @property
     def class_shares(self) -> tuple[float, ...]:
         """Share of all pixels that belongs to each class."""
-        sizes = [case.shape[-1] * case.shape[-2] for case in self.cases]
+        sizes = [math.prod(case.shape[1:]) for case in self.cases]
         return tuple(
             sum(size * case.class_shares[info.index] for size, case in zip(sizes, self.cases, strict=True)) / sum(sizes)
             for info in self.classes

@@ -131,7 +131,7 @@ def intensity_ranges(settings: AugmentationSettings, data: DataSettings) -> Inte
         contrast=settings.contrast,
         gamma=settings.gamma,
         noise=settings.noise,
-        limits=None if data.normalization == "zscore" else (-1.0, 1.0),
+        limits=None if data.normalization == "zscore" else data.output_range,
     )
 
 
@@ -175,6 +175,13 @@ def _normalization(case: LabelledImage, data: DataSettings) -> Normalization:
     if case.image.dtype.kind == "f" and not np.isfinite(case.image).all():
         raise DataError(f"{case.id}: image has values that are not finite", hint="replace NaN and infinity first")
     try:
-        return fit_normalization(case.image, data.normalization, lower, upper)
+        return fit_normalization(
+            case.image,
+            data.normalization,
+            lower,
+            upper,
+            output_range=data.output_range,
+            statistics=case.statistics,
+        )
     except (ValueError, TypeError) as error:
         raise DataError(f"{case.id}: {error}") from error
