@@ -49,6 +49,9 @@ class RunFacts(BaseModel):
         fingerprint: Hash over its cases and classes.
         classes: By index.
         channels: Names of the channels.
+        mirror_pairs: For each class, the class that it becomes in a mirror, such as right for left; none if empty.
+        spacing: Median size of a voxel in mm; None for images.
+        has_ignored: Whether the labels may hold pixels that do not count.
         train: Ids of the cases trained on.
         validation: Ids of the cases validated on.
     """
@@ -63,6 +66,9 @@ class RunFacts(BaseModel):
     fingerprint: str
     classes: tuple[ClassFacts, ...]
     channels: tuple[str, ...]
+    mirror_pairs: tuple[int, ...] = ()
+    spacing: tuple[float, ...] | None = None
+    has_ignored: bool = False
     train: tuple[str, ...]
     validation: tuple[str, ...]
 

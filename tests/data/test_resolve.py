@@ -117,3 +117,30 @@ def test_images_that_are_nearly_all_background_use_their_extent():
 
 def test_images_of_one_value_get_a_range_that_is_not_empty():
     assert intensity_range(intensity_stats([np.full((1, 4, 4), 7, np.uint16)])) == (7, 8)
+
+
+def volume_manifest(spacing):
+    manifest = make_manifest([np.full((1, 4, 4), 9, np.uint8)], num_classes=2, channels=("CT",))
+    return manifest.model_copy(update={"num_axes": 3, "spacing": spacing, "unit": "mm"})
+
+
+def test_the_levels_of_a_network_follow_the_spacing_of_volumes(tmp_path):
+    config = with_values(Config(), {"model.ndim": 3, "data.patch_size": [16, 32, 32]})
+
+    resolved = resolve(config, tmp_path, volume_manifest((5.0, 1.0, 1.0)))
+
+    assert resolved.model.strides == ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
+    assert resolved.model.kernels == ((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
+    assert resolve(resolved, tmp_path, volume_manifest((1.0, 1.0, 1.0))) == resolved
+
+
+@pytest.mark.parametrize(("ndim", "what"), [(2, "volumes"), (3, "images")])
+def test_a_network_of_other_axes_than_the_dataset_is_refused(tmp_path, ndim, what):
+    config = with_values(Config(), {"model.ndim": ndim, "data.patch_size": [32] * ndim})
+    manifest = volume_manifest((1.0, 1.0, 1.0)).model_copy(update={"num_axes": 5 - ndim})
+
+    with pytest.raises(ConfigError) as caught:
+        resolve(config, tmp_path, manifest)
+
+    assert str(caught.value) == f"model.ndim: {ndim}, but {tmp_path} holds {what}"
+    assert "preset" in caught.value.hint

@@ -125,3 +125,18 @@ def test_rates_rise_to_the_peak_then_never_rise_again(name, num_steps, warmup, s
     assert np.all(rates <= 0.5)
     assert np.all(np.diff(rates[: warmup + 1]) >= 0)
     assert np.all(np.diff(rates[warmup:]) <= 1e-7)
+
+
+def test_the_cosine_of_the_zoo_ends_at_three_percent_and_ours_at_nothing():
+    settings = ScheduleSettings(name="cosine_zoo", warmup_steps=120, warmup_ratio=0.3)
+    zoo = learning_rates(settings, 5e-4, 1100)
+    ours = learning_rates(settings.model_copy(update={"name": "cosine"}), 5e-4, 1100)
+
+    by_hand = [
+        5e-4 * (0.3 + 0.7 * i / 120) if i < 120 else 5e-4 * (1 + np.cos((i - 120) / 1100 * np.pi)) / 2
+        for i in range(1100)
+    ]
+    np.testing.assert_allclose(zoo, by_hand, rtol=1e-6)
+    assert zoo[-1] / 5e-4 == pytest.approx(0.0296, abs=1e-4)
+    np.testing.assert_array_equal(ours[:121], zoo[:121])
+    assert ours[-1] == 0

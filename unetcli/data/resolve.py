@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unetcli.config import with_values
+from unetcli.core.anisotropy import plan_levels
 from unetcli.core.normalization import dtype_range
 from unetcli.errors import ConfigError
 
@@ -16,19 +17,22 @@ if TYPE_CHECKING:
     from unetcli.config import Config
     from unetcli.data.manifest import IntensityStats, Manifest
 
+VOLUME_PRESETS = "hippocampus, luna16 or volume"
+
 
 def resolve(config: Config, folder: Path, manifest: Manifest) -> Config:
-    """Fill in what was left to the dataset: its place, channels, classes and the range of intensities.
+    """Fill in what was left to the dataset: its place, channels, classes, the range of intensities, and the levels.
 
     Raises:
         ConfigError: If a setting contradicts the dataset.
     """
+    _check_axes(config, folder, manifest)
     facts = {"model.in_channels": len(manifest.channels), "model.num_classes": manifest.num_classes}
     for name, found in facts.items():
         given = getattr(config.model, name.removeprefix("model."))
         if given not in (None, found):
             raise ConfigError(f"{name}: {given}, but {folder} has {found}", hint="leave the setting out")
-    values: dict[str, Any] = {**facts, "data.dataset": str(folder.resolve())}
+    values: dict[str, Any] = {**facts, "data.dataset": str(folder.resolve()), **_levels(config, manifest)}
     if config.data.normalization == "range":
         lower, upper = intensity_range(manifest.intensity)
         values["data.lower"] = lower if config.data.lower is None else config.data.lower
@@ -37,7 +41,7 @@ def resolve(config: Config, folder: Path, manifest: Manifest) -> Config:
 
 
 def intensity_range(stats: IntensityStats) -> tuple[float, float]:
-    """The intensities that become -1 and 1: those of an 8-bit type, else the dataset's own extent.
+    """The intensities that the range begins and ends with: those of an 8-bit type, else the dataset's own extent.
 
     16-bit files seldom use all their values (12-bit cameras are common), so there the middle 99 % of the
     dataset's pixels count.
@@ -46,3 +50,25 @@ def intensity_range(stats: IntensityStats) -> tuple[float, float]:
         return dtype_range(stats.dtype)
     lower, upper = stats.percentiles[0.5], stats.percentiles[99.5]
     return (lower, upper) if lower < upper else (stats.minimum, max(stats.maximum, stats.minimum + 1.0))
+
+
+def _check_axes(config: Config, folder: Path, manifest: Manifest) -> None:
+    if config.model.ndim != manifest.num_axes:
+        what = {2: "images", 3: "volumes"}
+        raise ConfigError(
+            f"model.ndim: {config.model.ndim}, but {folder} holds {what[manifest.num_axes]}",
+            hint=f"choose a preset for {what[manifest.num_axes]}"
+            + (f", such as {VOLUME_PRESETS}" if manifest.num_axes == 3 else ""),
+        )
+
+
+def _levels(config: Config, manifest: Manifest) -> dict[str, Any]:
+    """Strides and kernels by the spacing of the dataset, where none are set and the network may choose."""
+    model = config.model
+    if manifest.spacing is None or model.ndim == 2 or model.architecture == "unet_valid":
+        return {}
+    strides, kernels = plan_levels(manifest.spacing, model.depth)
+    return {
+        "model.strides": model.strides or strides,
+        "model.kernels": model.kernels or kernels,
+    }

@@ -109,6 +109,10 @@ def learning_rates(settings: ScheduleSettings, peak: float, num_steps: int) -> N
     `final_ratio * peak`. Cosine: Loshchilov and Hutter 2017 (arXiv:1608.03983, equation 5) without
     restarts; polynomial: Chen et al. 2018 (arXiv:1606.00915, section 4.1).
 
+    'cosine_zoo' is that of the model zoo's Unet3d (research/cv/Unet3d/src/lr_schedule.py), to repeat its runs: the
+    cosine begins after the warm-up but is stretched over as many steps as there are in all, so that it does not
+    end: after 1100 steps, 120 of them warm-up, 3 % of the peak are left. 'cosine' is its corrected form.
+
     Returns:
         `(num_steps,)` float32.
     """
@@ -120,6 +124,8 @@ def learning_rates(settings: ScheduleSettings, peak: float, num_steps: int) -> N
             left = np.ones(num_steps)
         case "cosine":
             left = settings.final_ratio + (1 - settings.final_ratio) * (1 + np.cos(np.pi * done)) / 2
+        case "cosine_zoo":
+            left = (1 + np.cos(np.pi * (steps - settings.warmup_steps).clip(0) / num_steps)) / 2
         case "polynomial":
             left = settings.final_ratio + (1 - settings.final_ratio) * (1 - done) ** settings.power
     return (peak * np.where(steps < settings.warmup_steps, rise, left)).astype(np.float32)
