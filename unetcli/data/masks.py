@@ -163,14 +163,14 @@ def _tif_writer(path: Path, image: ImageFile, num_channels: int, dtype: np.dtype
     pixel_size = image.pixel_size
     description = _imagej_description(image, num_channels)
     num_written = 0
-    with _placed(path) as temporary:
+    with placing(path) as temporary:
         with tifffile.TiffWriter(temporary, bigtiff=num_bytes > BIGTIFF_FROM, byteorder="<", ome=False) as tif:
 
             def write(page: NDArray[Any]) -> None:
                 nonlocal num_written
                 _check_page(page, image, num_written, num_channels)
                 for channel, pixels in enumerate(page):
-                    with _failure_told(path):
+                    with writing_told(path):
                         tif.write(
                             pixels,
                             photometric="minisblack",
@@ -184,7 +184,7 @@ def _tif_writer(path: Path, image: ImageFile, num_channels: int, dtype: np.dtype
                 num_written += 1
 
             yield write
-            with _failure_told(path):
+            with writing_told(path):
                 tif.close()
         _check_count(image, num_written)
         _check_tif(path, temporary, sizes, dtype)
@@ -194,13 +194,13 @@ def _tif_writer(path: Path, image: ImageFile, num_channels: int, dtype: np.dtype
 def _png_writer(path: Path, image: ImageFile, num_channels: int, dtype: np.dtype[Any]) -> Generator[WritePage]:
     """A function that writes the one page of a PNG, which is checked and put in place at the end."""
     num_written = 0
-    with _placed(path) as temporary:
+    with placing(path) as temporary:
 
         def write(page: NDArray[Any]) -> None:
             nonlocal num_written
             _check_page(page, image, num_written, num_channels)
             content = encode_png(page[0], image.pixel_size.png_chunk)
-            with _failure_told(path):
+            with writing_told(path):
                 temporary.write_bytes(content)
             num_written += 1
 
@@ -240,18 +240,19 @@ def _check_same(path: Path, found: tuple[Any, ...], wanted: tuple[Any, ...]) -> 
 
 
 @contextlib.contextmanager
-def _placed(path: Path) -> Generator[Path]:
+def placing(path: Path) -> Generator[Path]:
     """As `replacing`, but where the system refuses, that is a DataError; what the block raises passes as it is."""
     with contextlib.ExitStack() as stack:
-        with _failure_told(path):
+        with writing_told(path):
             temporary = stack.enter_context(replacing(path))
         yield temporary
-        with _failure_told(path):
+        with writing_told(path):
             stack.close()
 
 
 @contextlib.contextmanager
-def _failure_told(path: Path) -> Generator[None]:
+def writing_told(path: Path) -> Generator[None]:
+    """Turn what the system says against writing into a DataError that begins with `path`."""
     try:
         yield
     except OSError as error:
