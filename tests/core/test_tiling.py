@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unetcli.core.tiling import even_batch_size, mirrored_indices, tile_starts, tile_weights
+from unetcli.core.tiling import (
+    axis_weights,
+    even_batch_size,
+    mirrored_indices,
+    outer_product,
+    tile_starts,
+    tile_weights,
+    weight_sums,
+)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +92,35 @@ def test_gaussian_weights_do_not_sink_below_the_floor():
 def test_tile_weights_refuses_unknown_tiles_and_names(size, blending):
     with pytest.raises(ValueError, match=r"tile needs|blending must be"):
         tile_weights(size, blending)
+
+
+@given(st.data())
+def test_sums_of_weights_along_each_axis_multiply_to_the_sum_over_all_tiles(data):
+    blending = data.draw(st.sampled_from(["gaussian", "constant"]))
+    tile = data.draw(st.tuples(*[st.integers(1, 8)] * 2))
+    starts = [data.draw(st.lists(st.integers(0, 12), min_size=1, max_size=4)) for _ in tile]
+    expected = np.zeros((20, 20))
+    for y in starts[0]:
+        for x in starts[1]:
+            expected[y : y + tile[0], x : x + tile[1]] += tile_weights(tile, blending)
+
+    sums = [weight_sums(20, first, axis_weights(n, blending)) for first, n in zip(starts, tile, strict=True)]
+
+    np.testing.assert_allclose(outer_product(sums), expected, rtol=1e-6)
+
+
+def test_sums_of_weights_by_hand():
+    np.testing.assert_array_equal(weight_sums(6, (0, 2), np.array([1.0, 2.0, 3.0])), [1, 2, 4, 2, 3, 0])
+
+
+@pytest.mark.parametrize("start", [-1, 4])
+def test_a_tile_past_the_axis_is_refused(start):
+    with pytest.raises(ValueError, match="runs past"):
+        weight_sums(6, (0, start), np.ones(3))
+
+
+def test_outer_product_of_no_axis_is_one():
+    assert outer_product([]) == 1
 
 
 @given(st.integers(2, 30), st.integers(0, 29), st.integers(0, 29))

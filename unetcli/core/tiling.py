@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +40,34 @@ def tile_starts(length: int, tile: int, min_overlap: int) -> tuple[int, ...]:
     return tuple(i * last // gaps for i in range(gaps + 1)) if gaps else (0,)
 
 
-def tile_weights(size: tuple[int, ...], blending: Blending) -> NDArray[np.float32]:
-    """How much each pixel of a tile counts where tiles overlap.
+def axis_weights(length: int, blending: Blending) -> NDArray[np.float64]:
+    """How much each place along one axis of a tile counts where tiles overlap.
 
-    'gaussian' is separable, 1 in the middle, with a standard deviation of an eighth of the tile along each
-    axis (Isensee et al. 2021, nnU-Net, supplementary note 2), and at least `LEAST_WEIGHT` along each axis,
-    so that the sum of weights can be divided by. 'constant' is 1 everywhere.
+    'gaussian' is 1 in the middle, with a standard deviation of an eighth of the tile (Isensee et al. 2021, nnU-Net,
+    supplementary note 2), and at least `LEAST_WEIGHT`, so that a sum of weights can be divided by. 'constant' is 1.
+
+    Args:
+        length: Pixels of the tile along the axis.
+        blending: 'gaussian' or 'constant'.
+
+    Returns:
+        `(length,)` positive weights, the same when mirrored.
+
+    Raises:
+        ValueError: If the length is not positive, or `blending` has another value.
+    """
+    if length < 1:
+        raise ValueError(f"a tile needs at least 1 px along each axis, got {length}")
+    if blending == "constant":
+        return np.ones(length)
+    if blending != "gaussian":
+        raise ValueError(f"blending must be 'gaussian' or 'constant', got {blending!r}")
+    distance = (np.arange(length) - (length - 1) / 2) / (length / 8)
+    return np.maximum(np.exp(-(distance**2) / 2), LEAST_WEIGHT)
+
+
+def tile_weights(size: tuple[int, ...], blending: Blending) -> NDArray[np.float32]:
+    """How much each pixel of a tile counts: the product of the `axis_weights` of its place along each axis.
 
     Args:
         size: Pixels of the tile along each axis, S.
@@ -53,19 +77,41 @@ def tile_weights(size: tuple[int, ...], blending: Blending) -> NDArray[np.float3
         `(*S)` positive weights, the same when mirrored along any axis.
 
     Raises:
-        ValueError: If a size is not positive, or `blending` has another value.
+        ValueError: If there is no axis, a size is not positive, or `blending` has another value.
     """
-    if not size or min(size) < 1:
-        raise ValueError(f"a tile needs at least 1 px along each axis, got {size}")
-    if blending == "constant":
-        return np.ones(size, dtype=np.float32)
-    if blending != "gaussian":
-        raise ValueError(f"blending must be 'gaussian' or 'constant', got {blending!r}")
-    weights = np.ones((), dtype=np.float64)
-    for length in size:
-        distance = (np.arange(length) - (length - 1) / 2) / (length / 8)
-        weights = weights[..., None] * np.maximum(np.exp(-(distance**2) / 2), LEAST_WEIGHT)
-    return weights.astype(np.float32)
+    if not size:
+        raise ValueError("a tile needs at least one axis")
+    return outer_product([axis_weights(length, blending) for length in size]).astype(np.float32)
+
+
+def weight_sums(length: int, starts: Sequence[int], weights: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """The weights that the tiles along one axis give each of its places.
+
+    Where tiles lie on a grid, the sum of `tile_weights` over all of them is the outer product of these, so it
+    never needs an array of the image's size.
+
+    Args:
+        length: Size of the axis in pixels.
+        starts: First pixel of each tile.
+        weights: `(tile,)` of one tile along the axis.
+
+    Returns:
+        `(length,)` sums; 0 where there is no tile.
+
+    Raises:
+        ValueError: If a tile runs past the axis.
+    """
+    sums = np.zeros(length)
+    for start in starts:
+        if not 0 <= start <= length - len(weights):
+            raise ValueError(f"a tile of {len(weights)} px at {start} runs past an axis of {length} px")
+        sums[start : start + len(weights)] += weights
+    return sums
+
+
+def outer_product(vectors: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The product of one value of each vector: of `(a,)`, `(b,)` and so on an array `(a, b, ...)`; 1 of none."""
+    return functools.reduce(np.multiply.outer, vectors, np.ones(()))
 
 
 def mirrored_indices(length: int, before: int, after: int) -> NDArray[np.intp]:

@@ -1,0 +1,39 @@
+"""A whole image of any size through a function that takes tiles of one size.
+
+The function may be a network, an exported model, or a lambda; nothing here knows which.
+"""
+
+from unetcli.inference.ensembles import average
+from unetcli.inference.memory import MemoryPlan, PredictorCost, Work, bytes_as_text, fit_memory, plan_memory
+from unetcli.inference.postprocess import Changes, Cleaning, clean, fill_holes, keep_largest, remove_small
+from unetcli.inference.slabs import Slab, labels_of, predict_image, predict_labels, predict_slabs
+from unetcli.inference.symmetries import Symmetries, over_symmetries, symmetries_of
+from unetcli.inference.tiles import OnTile, Predictor, Scores, TilePlan
+
+__all__ = [
+    "Changes",
+    "Cleaning",
+    "MemoryPlan",
+    "OnTile",
+    "Predictor",
+    "PredictorCost",
+    "Scores",
+    "Slab",
+    "Symmetries",
+    "TilePlan",
+    "Work",
+    "average",
+    "bytes_as_text",
+    "clean",
+    "fill_holes",
+    "fit_memory",
+    "keep_largest",
+    "labels_of",
+    "over_symmetries",
+    "plan_memory",
+    "predict_image",
+    "predict_labels",
+    "predict_slabs",
+    "remove_small",
+    "symmetries_of",
+]

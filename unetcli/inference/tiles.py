@@ -1,0 +1,180 @@
+"""How an image is cut into tiles, and the tiles through a predictor, batch by batch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetcli.core.tiling import Blending, even_batch_size, mirrored_indices, tile_starts
+
+Scores = NDArray[np.float32]
+Predictor = Callable[[NDArray[Any]], Scores]
+"""From tiles `(N, C, *S)` to scores `(N, K, *S')`, S' smaller than S by the margin at each side.
+
+Tiles come in the type of their image; what normalises them is a part of the predictor.
+"""
+
+OnTile = Callable[[int, int], None]
+"""Told the tiles done and the tiles in all, after each batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class TilePlan:
+    """How an image is cut.
+
+    Args:
+        tile_size: Pixels of a tile along each axis, as the predictor takes it.
+        overlap: Least share of a tile's output that its neighbour repeats, in [0, 1).
+        blending: How overlapping outputs are averaged: 'gaussian' or 'constant'.
+        batch_size: Most tiles given to the predictor at once.
+        margin: Pixels that the predictor eats at each side of a tile; 0 if its output is as large as its input.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    tile_size: tuple[int, ...]
+    overlap: float
+    blending: Blending
+    batch_size: int
+    margin: int = 0
+
+    def __post_init__(self) -> None:
+        if self.margin < 0:
+            raise ValueError(f"margin must not be negative, got {self.margin}")
+        if not self.tile_size or min(self.tile_size) <= 2 * self.margin:
+            raise ValueError(f"tile_size {self.tile_size} must be more than twice the margin of {self.margin} px")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap must be in [0, 1), got {self.overlap}")
+        if self.blending not in get_args(Blending):
+            raise ValueError(f"blending must be one of {get_args(Blending)}, got {self.blending!r}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+    @property
+    def output_size(self) -> tuple[int, ...]:
+        """Pixels along each axis that one tile gives scores for."""
+        return tuple(length - 2 * self.margin for length in self.tile_size)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """The tiles of one image, in pixels of the canvas: the image, or one tile's output where that is larger.
+
+    Args:
+        indices: For each axis, the pixel of the image that stands at each place of the mirrored input.
+        canvas: Size of the canvas.
+        image: Where the image lies in it.
+        axis_starts: For each axis, the first pixel of the tiles along it, in the mirrored input and in the
+            canvas alike; the tiles are all their combinations.
+        batch_size: Tiles of every batch.
+    """
+
+    indices: tuple[NDArray[np.intp], ...]
+    canvas: tuple[int, ...]
+    image: tuple[slice, ...]
+    axis_starts: tuple[tuple[int, ...], ...]
+    batch_size: int
+
+    @property
+    def num_tiles(self) -> int:
+        """Tiles of the image, without what the last batch is filled up with."""
+        return math.prod(map(len, self.axis_starts))
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of `batch_size` tiles."""
+        return math.ceil(self.num_tiles / self.batch_size)
+
+    def starts(self) -> Iterator[tuple[int, ...]]:
+        """The first pixel of each tile, those along the last axis one after another."""
+        return itertools.product(*self.axis_starts)
+
+
+def check_image(image: NDArray[Any], plan: TilePlan) -> None:
+    """Raise TypeError if an image is not of real numbers, ValueError if it is empty or has other axes than a tile."""
+    if image.dtype.kind not in "biuf":
+        raise TypeError(f"image must be of real numbers, got {image.dtype}")
+    if image.ndim != 1 + len(plan.tile_size):
+        raise ValueError(f"image must be (C, *S) with S like the tile {plan.tile_size}, got {image.shape}")
+    if image.size == 0:
+        raise ValueError(f"image has no pixels: {image.shape}")
+
+
+def lay_out(size: tuple[int, ...], plan: TilePlan) -> Layout:
+    """Place tiles over an image of `size`, in its middle if it is smaller than the output of one."""
+    canvas = tuple(max(pair) for pair in zip(size, plan.output_size, strict=True))
+    before = tuple((whole - length) // 2 for whole, length in zip(canvas, size, strict=True))
+    indices = tuple(
+        mirrored_indices(length, first + plan.margin, whole - length - first + plan.margin)
+        for length, whole, first in zip(size, canvas, before, strict=True)
+    )
+    axis_starts = tuple(
+        tile_starts(whole, output, min(math.ceil(plan.overlap * output - 1e-9), output - 1))
+        for whole, output in zip(canvas, plan.output_size, strict=True)
+    )
+    return Layout(
+        indices=indices,
+        canvas=canvas,
+        image=tuple(slice(first, first + length) for first, length in zip(before, size, strict=True)),
+        axis_starts=axis_starts,
+        batch_size=even_batch_size(math.prod(map(len, axis_starts)), plan.batch_size),
+    )
+
+
+def scored_tiles(
+    image: NDArray[Any], predictor: Predictor, plan: TilePlan, layout: Layout, on_tile: OnTile | None
+) -> Iterator[tuple[tuple[int, ...], Scores]]:
+    """The start of each tile and its scores `(K, *S')`, in the order of `layout.starts`; K is the same for all.
+
+    Every batch has the same number of tiles, the last one filled up with zeros, so that a compiled network sees one
+    shape. No batch is held here while the next is made; who takes the scores should let go of them, too.
+    """
+    num_classes: int | None = None
+    starts = tuple(layout.starts())
+    for first in range(0, len(starts), layout.batch_size):
+        batch = starts[first : first + layout.batch_size]
+        scores = _score_batch(image, predictor, plan, layout, batch)
+        if num_classes not in (None, scores.shape[1]):
+            wanted = (len(scores), num_classes, *plan.output_size)
+            raise ValueError(f"predictor returned {scores.shape}; want {wanted} as before")
+        num_classes = scores.shape[1]
+        if on_tile is not None:
+            on_tile(first + len(batch), len(starts))
+        for index, start in enumerate(batch):
+            yield start, scores[index]
+        del scores
+
+
+def _score_batch(
+    image: NDArray[Any], predictor: Predictor, plan: TilePlan, layout: Layout, starts: tuple[tuple[int, ...], ...]
+) -> Scores:
+    tiles = np.zeros((layout.batch_size, image.shape[0], *plan.tile_size), dtype=image.dtype)
+    for tile, start in zip(tiles, starts, strict=False):  # the last batch may be filled up
+        tile[:] = _cut(image, layout, start, plan.tile_size)
+    scores = predictor(tiles)
+    shape = scores.shape
+    if len(shape) != tiles.ndim or shape[0] != len(tiles) or shape[2:] != plan.output_size:
+        wanted = f"({len(tiles)}, K, {', '.join(map(str, plan.output_size))})"
+        raise ValueError(f"predictor returned {shape} for tiles {tiles.shape}; want {wanted}")
+    return scores
+
+
+def _cut(image: NDArray[Any], layout: Layout, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
+    """One tile `(C, *S)` of the mirrored image, which is never made as a whole."""
+    chosen = [
+        indices[first : first + length] for indices, first, length in zip(layout.indices, start, size, strict=True)
+    ]
+    # a slice first, of all axes, so that what is copied below is never larger than the tile
+    tile = image[:, *[slice(int(places.min()), int(places.max()) + 1) for places in chosen]]
+    for axis, places in enumerate(chosen, start=1):
+        is_inside = places[-1] - places[0] == len(places) - 1  # mirrored places never lie this far apart
+        if not is_inside:
+            tile = tile.take(places - places.min(), axis)
+    return tile
