@@ -217,6 +217,7 @@ def test_seams_of_a_predictor_that_sees_zeros_beyond_its_tile_are_at_most(length
 
 
 def test_memory_of_slabs_is_one_tiles_height_of_scores_and_one_batch(rng):
+    """Two batches would be too much, so each must be let go before the next is made."""
     image = rng.random((1, 1024, 512), dtype=np.float32)
     plan = TilePlan((64, 64), 0.25, "gaussian", 4)
 
@@ -234,20 +235,6 @@ def test_memory_of_the_whole_is_its_scores_beside_a_slab(rng):
     peak = _peak(lambda: predict_image(image, lambda tiles: np.concatenate([tiles, -tiles], axis=1), plan))
 
     assert 2 * image.nbytes < peak < 2 * image.nbytes + 2 * 64 * 1024 * 4 + 32 * 64 * 64 * 4
-
-
-def test_one_batch_is_let_go_before_the_next_is_made():
-    image = np.zeros((1, 256, 64), dtype=np.float32)
-    held = []
-
-    def predictor(tiles):
-        held.append(tracemalloc.get_traced_memory()[0])
-        return tiles.copy()
-
-    _peak(lambda: predict_labels(image, predictor, TilePlan((64, 64), 0, "constant", 1)))
-
-    tile, sums = 64 * 64 * 4, 64 * 64 * 4
-    assert max(held[1:]) < held[0] + sums + tile / 2 + 2 * 64 * 64 * 4
 
 
 def _peak(work):
