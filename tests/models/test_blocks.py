@@ -6,9 +6,10 @@ import pytest
 import torch
 from mindspore import Tensor
 
-from unetcli.models.blocks import ConvBlock, Crop, Dropout, Layers, Upsample, initialize
+from unetcli.models.blocks import ConvBlock, Crop, Dropout, Upsample, initialize
+from unetcli.models.layers import ImageLayers
 
-PADDED = Layers(padded=True, norm="none")
+PADDED = ImageLayers(padded=True, norm="none")
 
 
 def mask_by_numpy(size: int, seed: int, call: int, rate: float) -> np.ndarray:
@@ -45,13 +46,13 @@ def z_score(a: np.ndarray, b: np.ndarray, share: float) -> float:
 @pytest.mark.parametrize(("padded", "size"), [(True, (9, 12)), (False, (5, 8))])
 @pytest.mark.parametrize("residual", [False, True])
 def test_a_block_pads_or_eats_two_pixels_a_side(rng, padded, size, residual):
-    block = ConvBlock(Layers(padded=padded, norm="batch"), 3, 5, residual=residual)
+    block = ConvBlock(ImageLayers(padded=padded, norm="batch"), 3, 5, (3, 3), residual=residual)
     x = Tensor(rng.standard_normal((2, 3, 9, 12), dtype=np.float32))
     assert block(x).shape == (2, 5, *size)
 
 
 def test_a_residual_block_adds_a_1x1_convolution_of_its_own_input(rng):
-    block = ConvBlock(Layers(padded=False, norm="none"), 3, 5, residual=True)
+    block = ConvBlock(ImageLayers(padded=False, norm="none"), 3, 5, (3, 3), residual=True)
     weight = rng.standard_normal((5, 3, 1, 1), dtype=np.float32)
     block.shortcut.weight.set_data(Tensor(weight))  # the other convolutions are still 0
     x = rng.standard_normal((2, 3, 9, 12), dtype=np.float32)
@@ -61,7 +62,9 @@ def test_a_residual_block_adds_a_1x1_convolution_of_its_own_input(rng):
 
 def test_a_bias_is_only_where_no_normalisation_removes_it():
     def names(norm):
-        return {p.name for p in ConvBlock(Layers(padded=True, norm=norm), 3, 5, residual=True).get_parameters()}
+        return {
+            p.name for p in ConvBlock(ImageLayers(padded=True, norm=norm), 3, 5, (3, 3), residual=True).get_parameters()
+        }
 
     assert {"conv1.bias", "conv2.bias", "shortcut.bias"} <= names("none")
     assert not {name for name in names("batch") if name.endswith("bias")}
@@ -69,7 +72,7 @@ def test_a_bias_is_only_where_no_normalisation_removes_it():
 
 @pytest.mark.parametrize("method", ["bilinear", "nearest"])
 def test_fixed_upsampling_equals_interpolation_followed_by_a_1x1_convolution(rng, method):
-    up = Upsample(PADDED, 6, 4, method)
+    up = Upsample(PADDED, 6, 4, (2, 2), method)
     initialize(up, seed=1)
     up.mix.bias.set_data(Tensor(rng.standard_normal(4, dtype=np.float32)))
     x = rng.standard_normal((2, 6, 5, 7), dtype=np.float32)
@@ -82,8 +85,8 @@ def test_fixed_upsampling_equals_interpolation_followed_by_a_1x1_convolution(rng
 
 def test_crop_keeps_the_middle(rng):
     x = rng.standard_normal((1, 2, 9, 8), dtype=np.float32)
-    np.testing.assert_array_equal(Crop(3)(Tensor(x)).asnumpy(), x[:, :, 3:-3, 3:-3])
-    np.testing.assert_array_equal(Crop(0)(Tensor(x)).asnumpy(), x)
+    np.testing.assert_array_equal(Crop(3, (2, 3))(Tensor(x)).asnumpy(), x[:, :, 3:-3, 3:-3])
+    np.testing.assert_array_equal(Crop(0, (2, 3))(Tensor(x)).asnumpy(), x)
 
 
 def test_dropout_mask_is_the_hash_of_seed_call_and_place():
@@ -153,7 +156,7 @@ def test_dropout_is_the_identity_outside_training(rng):
 
 
 def test_weights_have_the_deviation_of_he_before_a_relu_and_its_half_square_elsewhere():
-    block = ConvBlock(PADDED, 32, 64, residual=True)
+    block = ConvBlock(PADDED, 32, 64, (3, 3), residual=True)
     initialize(block, seed=3)
     for convolution, variance in ((block.conv1, 2 / (32 * 9)), (block.conv2, 2 / (64 * 9)), (block.shortcut, 1 / 32)):
         weight = convolution.weight.asnumpy()
@@ -164,7 +167,7 @@ def test_weights_have_the_deviation_of_he_before_a_relu_and_its_half_square_else
 
 
 def test_an_up_convolution_keeps_the_variance_of_its_input(rng):
-    up = Upsample(PADDED, 128, 64, "transposed")
+    up = Upsample(PADDED, 128, 64, (2, 2), "transposed")
     initialize(up, seed=3)
     x = Tensor(rng.standard_normal((1, 128, 16, 16), dtype=np.float32))
     assert up(x).asnumpy().var() == pytest.approx(1, rel=0.1)

@@ -1,8 +1,4 @@
-"""What the networks are made of.
-
-A block asks a `Layers` value for its convolutions, normalisations and poolings and never names one of
-them itself, so that networks on volumes need other layers but no other blocks.
-"""
+"""What the networks are put together from, whatever the layers."""
 
 # pyright: standard, reportIncompatibleMethodOverride=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
 # pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false
@@ -11,150 +7,58 @@ them itself, so that networks on volumes need other layers but no other blocks.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from typing import Literal
 
 import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from numpy.typing import NDArray
+
+from unetcli.models.layers import Axes, Layers
+from unetcli.models.slices import SliceConvolution, SliceUpConvolution
 
 # A slice that ends here ends at the end of the axis, whatever its length. An open end would be exported
 # to ONNX as the length of the example.
 _END = 2**31 - 1
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, SliceConvolution)
+_UP_CONVOLUTIONS = (nn.Conv2dTranspose, nn.Conv3dTranspose, SliceUpConvolution)
 
 
-@dataclass(frozen=True, slots=True)
-class Layers:
-    """The layers of a network on images. Weights and biases are 0 until `initialize` draws them.
-
-    Args:
-        padded: Whether 3x3 convolutions keep the size of their input, or eat one pixel a side.
-        norm: What follows a 3x3 convolution.
-    """
-
-    padded: bool
-    norm: Literal["batch", "none"]
-
-    def convolution(self, in_channels: int, out_channels: int, size: int, *, has_bias: bool) -> nn.Cell:
-        """A convolution with stride 1."""
-        return nn.Conv2d(
-            in_channels,
-            out_channels,
-            size,
-            pad_mode="pad",
-            padding=size // 2 if self.padded else 0,
-            has_bias=has_bias,
-            weight_init="zeros",
-            bias_init="zeros",
-        )
-
-    def normalization(self, channels: int) -> nn.Cell:
-        """What keeps the scale of `channels` in hand."""
-        return nn.BatchNorm2d(channels) if self.norm == "batch" else nn.Identity()
-
-    def pooling(self) -> nn.Cell:
-        """Halves the size by the largest of 2x2 values."""
-        return nn.MaxPool2d(kernel_size=2, stride=2)
-
-    def up_convolution(self, in_channels: int, out_channels: int) -> nn.Cell:
-        """Doubles the size by a transposed convolution with 2x2 weights and stride 2."""
-        return nn.Conv2dTranspose(
-            in_channels,
-            out_channels,
-            2,
-            stride=2,
-            pad_mode="pad",
-            has_bias=True,
-            weight_init="zeros",
-            bias_init="zeros",
-        )
-
-    def upsampling(self, channels: int, kernel: NDArray[np.float64]) -> nn.Cell:
-        """Doubles the size of each channel by the same fixed weights.
-
-        Args:
-            channels: How many there are.
-            kernel: Weights along an axis: 2 of them, or 4 for an input that repeats its edge by one pixel.
-        """
-        weight = np.broadcast_to(np.outer(kernel, kernel), (channels, 1, len(kernel), len(kernel)))
-        layer = nn.Conv2dTranspose(
-            channels,
-            channels,
-            len(kernel),
-            stride=2,
-            pad_mode="pad",
-            padding=3 * (len(kernel) // 2 - 1),
-            group=channels,
-            weight_init=Tensor(np.ascontiguousarray(weight, np.float32)),
-        )
-        layer.weight.requires_grad = False
-        return layer
-
-
-class ConvBlock(nn.Cell):
-    """Two 3x3 convolutions, each followed by normalisation and ReLU.
-
-    The unit of Ronneberger et al. 2015 (arXiv:1505.04597), figure 1. With `residual`, a 1x1 convolution of
-    the input is added to the result, after the last ReLU. Convolutions have a bias unless a normalisation
-    takes it out again.
+class Block(nn.Cell):
+    """A part of a network that has activations.
 
     Args:
         layers: Where the layers come from.
-        in_channels: Channels of the input.
-        out_channels: Channels of both convolutions.
-        residual: Whether to add the input.
-
-    Inputs:
-        x: `(N, in_channels, *S)` float.
-
-    Outputs:
-        `(N, out_channels, *S)`, or 4 pixels less along each axis where convolutions are not padded.
     """
 
-    def __init__(self, layers: Layers, in_channels: int, out_channels: int, *, residual: bool) -> None:
+    def __init__(self, layers: Layers) -> None:
         super().__init__()
-        has_bias = layers.norm == "none"
-        self.conv1 = layers.convolution(in_channels, out_channels, 3, has_bias=has_bias)
-        self.norm1 = layers.normalization(out_channels)
-        self.conv2 = layers.convolution(out_channels, out_channels, 3, has_bias=has_bias)
-        self.norm2 = layers.normalization(out_channels)
-        self.act = nn.ReLU()
-        self.residual = residual
-        if residual:
-            self.shortcut = layers.convolution(in_channels, out_channels, 1, has_bias=has_bias)
-            self.crop = Crop(0 if layers.padded else 2)
+        self.gain = layers.gain
 
-    def construct(self, x: Tensor) -> Tensor:
-        """Two convolutions, and the input again with `residual`."""
-        y = self.act(self.norm1(self.conv1(x)))
-        y = self.act(self.norm2(self.conv2(y)))
-        if self.residual:
-            y = y + self.crop(self.shortcut(x))
-        return y
+    def activated(self) -> tuple[nn.Cell, ...]:
+        """The convolutions before its activations."""
+        raise NotImplementedError
 
 
-class Upsample(nn.Cell):
-    """Doubles the size and changes the number of channels.
+class ConvBlock(Block):
+    """Two convolutions, each followed by normalisation and activation.
 
-    'transposed' is the 2x2 up-convolution of Ronneberger et al. 2015, section 2. 'bilinear' and 'nearest'
-    are a 1x1 convolution and fixed weights, as in the UNet++ of MindSpore's model zoo with use_deconv False;
-    the convolution goes first, at a quarter of the cost, since the two can change places: the weights of
-    every output pixel add up to 1. Bilinear interpolation has pixels as areas ("half pixel",
-    align_corners False) and repeats the edge. It is a transposed convolution here because that, unlike
-    MindSpore's own interpolation, can be exported for images of any size.
+    The unit of Ronneberger et al. 2015 (arXiv:1505.04597), figure 1, with kernels of 3. With `residual`, a
+    1x1 convolution of the input is added to the result, after the last activation. Convolutions have a bias
+    unless a normalisation takes it out again.
 
     Args:
         layers: Where the layers come from.
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        method: How the size is doubled.
+        kernel: Size of both convolutions.
+        middle_channels: Channels between the two; those of the output if None.
+        residual: Whether to add the input.
 
     Inputs:
-        x: `(N, in_channels, *S)` float.
+        x: `(N, in_channels, *S)` float, in the layout of the layers.
 
     Outputs:
-        `(N, out_channels, *2S)`.
+        `(N, out_channels, *S)`, or 4 pixels less along each axis where convolutions are not padded.
     """
 
     def __init__(
@@ -162,24 +66,91 @@ class Upsample(nn.Cell):
         layers: Layers,
         in_channels: int,
         out_channels: int,
-        method: Literal["transposed", "bilinear", "nearest"],
+        kernel: Axes,
+        *,
+        middle_channels: int | None = None,
+        residual: bool = False,
     ) -> None:
-        super().__init__()
-        if method == "transposed":
-            self.mix = nn.Identity()
-            self.double = layers.up_convolution(in_channels, out_channels)
-        else:
-            kernel = {"bilinear": np.array([0.25, 0.75, 0.75, 0.25]), "nearest": np.ones(2)}[method]
-            self.mix = layers.convolution(in_channels, out_channels, 1, has_bias=True)
-            self.double = layers.upsampling(out_channels, kernel)
-        self.repeats_edge = method == "bilinear"
+        super().__init__(layers)
+        has_bias = layers.norm == "none"
+        middle = middle_channels or out_channels
+        self.conv1 = layers.convolution(in_channels, middle, kernel, has_bias=has_bias)
+        self.norm1 = layers.normalization(middle)
+        self.act1 = layers.activate()
+        self.conv2 = layers.convolution(middle, out_channels, kernel, has_bias=has_bias)
+        self.norm2 = layers.normalization(out_channels)
+        self.act2 = layers.activate()
+        self.residual = residual
+        if residual:
+            self.shortcut = layers.convolution(in_channels, out_channels, layers.ones, has_bias=has_bias)
+            self.crop = Crop(0 if layers.padded else 2, layers.spatial_axes)
+
+    def activated(self) -> tuple[nn.Cell, ...]:
+        """Both."""
+        return self.conv1, self.conv2
 
     def construct(self, x: Tensor) -> Tensor:
-        """Twice the size, `out_channels` channels."""
+        """Two convolutions, and the input again with `residual`."""
+        y = self.act1(self.norm1(self.conv1(x)))
+        y = self.act2(self.norm2(self.conv2(y)))
+        if self.residual:
+            y = y + self.crop(self.shortcut(x))
+        return y
+
+
+class Upsample(nn.Cell):
+    """Enlarges and changes the number of channels.
+
+    'transposed' is the up-convolution of Ronneberger et al. 2015, section 2, with a kernel as large as its stride.
+    'bilinear' and 'nearest' are a 1x1 convolution and fixed weights, as in the UNet++ of MindSpore's model zoo with
+    use_deconv False; the convolution goes first, at a quarter of the cost or less, since the two can change
+    places: the weights of every output pixel add up to 1. Bilinear interpolation, trilinear in volumes, has
+    pixels as areas ("half pixel", align_corners False) and repeats the edge. It is a transposed convolution here
+    because that, unlike MindSpore's own interpolation, can be exported for images of any size.
+
+    Args:
+        layers: Where the layers come from.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: Factor along each axis, 1 or 2.
+        method: How the size grows.
+        has_bias: Whether the up-convolution has a bias.
+
+    Inputs:
+        x: `(N, in_channels, *S)` float, in the layout of the layers.
+
+    Outputs:
+        `(N, out_channels, *(stride S))`.
+    """
+
+    def __init__(
+        self,
+        layers: Layers,
+        in_channels: int,
+        out_channels: int,
+        stride: Axes,
+        method: Literal["transposed", "bilinear", "nearest"],
+        *,
+        has_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.repeated_axes: Axes = ()
+        if method == "transposed":
+            self.mix = nn.Identity()
+            self.double = layers.up_convolution(in_channels, out_channels, stride, stride=stride, has_bias=has_bias)
+        else:
+            doubling = {"bilinear": np.array([0.25, 0.75, 0.75, 0.25]), "nearest": np.ones(2)}[method]
+            edge = tuple(int(method == "bilinear" and step == 2) for step in stride)
+            self.mix = layers.convolution(in_channels, out_channels, layers.ones, has_bias=True)
+            kernels = [doubling if step == 2 else np.ones(1) for step in stride]
+            self.double = layers.upsampling(out_channels, kernels, stride=stride, edge=edge)
+            self.repeated_axes = tuple(axis for axis, extra in zip(layers.spatial_axes, edge, strict=True) if extra)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """`stride` times the size, `out_channels` channels."""
         x = self.mix(x)
-        if self.repeats_edge:
-            for axis in range(2, x.ndim):
-                x = ops.cat((_span(x, axis, 0, 1), x, _span(x, axis, -1, _END)), axis)
+        for axis in self.repeated_axes:
+            x = ops.cat((_span(x, axis, 0, 1), x, _span(x, axis, -1, _END)), axis)
         return self.double(x)
 
 
@@ -188,22 +159,24 @@ class Crop(nn.Cell):
 
     Args:
         margin: Pixels cut off each end.
+        axes: The spatial axes.
 
     Inputs:
-        x: `(N, C, *S)`.
+        x: `(N, C, *S)`, in any layout.
 
     Outputs:
         `(N, C, *(S - 2 margin))`.
     """
 
-    def __init__(self, margin: int) -> None:
+    def __init__(self, margin: int, axes: Axes) -> None:
         super().__init__()
         self.margin = margin
+        self.axes = axes
 
     def construct(self, x: Tensor) -> Tensor:
         """The middle."""
         if self.margin:
-            for axis in range(2, x.ndim):
+            for axis in self.axes:
                 x = _span(x, axis, self.margin, -self.margin)
         return x
 
@@ -249,8 +222,8 @@ class Dropout(nn.Cell):
 def initialize(network: nn.Cell, seed: int) -> None:
     """Draw the weights of all convolutions from N(0, gain / fan_in), each from its own stream; biases stay 0.
 
-    The gain is 2 before a ReLU (He et al. 2015, arXiv:1502.01852, equation 10; Ronneberger et al. 2015,
-    section 3) and 1 where none follows (He et al., section 2.2): 1x1 convolutions and up-convolutions.
+    The gain is 2 before a ReLU and 1.88 before a PReLU of slope 0.25 (He et al. 2015, arXiv:1502.01852, equations 10
+    and 15; Ronneberger et al. 2015, section 3), and 1 where none follows (He et al., section 2.2).
     A stream is seeded by `seed` and the parameter's name, so the weights depend on nothing else.
 
     Args:
@@ -258,19 +231,18 @@ def initialize(network: nn.Cell, seed: int) -> None:
         seed: Of all weights.
     """
     cells = [cell for _, cell in network.cells_and_names()]
-    before_relu = {
-        conv.weight.name for cell in cells if isinstance(cell, ConvBlock) for conv in (cell.conv1, cell.conv2)
-    }
+    gains = {conv.weight.name: cell.gain for cell in cells if isinstance(cell, Block) for conv in cell.activated()}
     for cell in cells:
-        if not isinstance(cell, nn.Conv2d | nn.Conv2dTranspose) or not cell.weight.requires_grad:
+        weight = getattr(cell, "weight", None)
+        if not isinstance(cell, _CONVOLUTIONS + _UP_CONVOLUTIONS) or not weight.requires_grad:
             continue
-        weight = cell.weight
-        # each output pixel of an up-convolution meets one of its 2x2 weights
-        fan_in = weight.shape[0] if isinstance(cell, nn.Conv2dTranspose) else int(np.prod(weight.shape[1:]))
-        gain = 2 if weight.name in before_relu else 1
+        fan_in = int(np.prod(weight.shape[1:]))
+        if isinstance(cell, _UP_CONVOLUTIONS):
+            # each output pixel meets this many of the weights, on average
+            fan_in = weight.shape[0] * int(np.prod(weight.shape[2:])) / int(np.prod(cell.stride))
         rng = np.random.default_rng([seed, zlib.crc32(weight.name.encode())])
-        values = rng.standard_normal(weight.shape, dtype=np.float32) * np.float32(np.sqrt(gain / fan_in))
-        weight.set_data(Tensor(values))
+        deviation = np.float32(np.sqrt(gains.get(weight.name, 1) / fan_in))
+        weight.set_data(Tensor(rng.standard_normal(weight.shape, dtype=np.float32) * deviation))
 
 
 def _span(x: Tensor, axis: int, start: int, stop: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""The U-Net, padded or as it was published."""
+"""The U-Net, padded or as it was published, of images and of volumes."""
 
-# pyright: standard, reportIncompatibleMethodOverride=false
-# MindSpore 2.10 says that construct never returns
+# pyright: standard, reportIncompatibleMethodOverride=false, reportArgumentType=false, reportReturnType=false
+# MindSpore 2.10 says that construct never returns, and that a cell or an operation returns nearly anything or None
 
 from __future__ import annotations
 
@@ -10,48 +10,62 @@ import zlib
 from mindspore import Tensor, nn, ops
 
 from unetcli.config import ModelSettings
-from unetcli.models.blocks import ConvBlock, Crop, Dropout, Layers, Upsample, initialize
+from unetcli.models.blocks import ConvBlock, Crop, Dropout, Upsample, initialize
+from unetcli.models.layers import Layers
 
 
 class UNet(nn.Cell):
     """A contracting path, an expanding path, and skips between their levels.
 
     Ronneberger, Fischer and Brox 2015 (arXiv:1505.04597), figure 1: at each level a block of convolutions
-    and a 2x2 max pooling, the channels doubled; then back, each time doubling the size, halving the channels
+    and a max pooling, the channels doubled; then back, each time enlarging, halving the channels
     and putting the level's own features, cut to size, before the upsampled ones; at last a 1x1 convolution.
     'unet_valid' does not pad, so that no output pixel sees an invented value: 572 px in, 388 px out at depth
     5. With 'bilinear' that holds only away from the border, since the upsampling repeats the edge.
     'unet' pads its convolutions with 0, so that the output has the size of the input.
+
+    'unet_cicek' is the 3D U-Net of Cicek et al. 2016 (arXiv:1606.06650), figure 2: the second convolution of a
+    block of the contracting path doubles the channels, before the pooling, and the up-convolutions keep them. The
+    paper's 19,069,955 parameters are all weights, a bias for each 3x3x3 convolution and the last, and none for
+    up-convolutions. The shift of a batch normalisation stands for that bias here; its scale comes on top. The paper
+    does not pad; this does, and so the output has the size of the input.
+
+    With `deep_supervision` the coarser levels of the expanding path have a 1x1 convolution to the classes too (as
+    nnU-Net, Isensee et al. 2021), all but the coarsest if there are three or more.
 
     Dropout: the paper has it "at the end of the contracting path" (section 3.1) and no more; here it follows
     the two coarsest blocks of that path, so the coarsest skip carries it too.
 
     Args:
         settings: With `in_channels` and `num_classes` set.
+        layers: Where the layers come from.
         seed: Of weights and dropout.
 
     Inputs:
-        x: `(N, C, H, W)` float32; `settings.check_size` says which sizes fit.
+        x: `(N, C, *S)` float32; `settings.check_size` says which sizes fit.
 
     Outputs:
-        `(N, K, H', W')` logits; H' and W' are less by `2 * settings.margin`.
-
-    Raises:
-        ValueError: If `in_channels` or `num_classes` is not set.
+        `(N, K, *S')` logits; S' is less by `2 * settings.margin`. With `deep_supervision` and while training, a tuple
+        of them, the finest first.
     """
 
-    def __init__(self, settings: ModelSettings, *, seed: int) -> None:
+    def __init__(self, settings: ModelSettings, layers: Layers, *, seed: int) -> None:
         super().__init__()
-        if settings.in_channels is None or settings.num_classes is None:
-            raise ValueError("in_channels and num_classes must be set before a network is built")
-        layers = Layers(padded=settings.architecture == "unet", norm=settings.norm)
-        channels = settings.channels
-        levels = range(settings.depth - 1)
-        self.pool = layers.pooling()
+        is_cicek = settings.architecture == "unet_cicek"
+        channels, strides, kernels = settings.channels, settings.level_strides, settings.level_kernels
+        widths = [2 * number for number in channels] if is_cicek else channels  # at the end of each block
+        upsampled = widths[1:] if is_cicek else widths[:-1]
+        self.levels = len(strides)
+        self.channel_axis = layers.channel_axis
+        self.enter = layers.enter()
+        self.leave = layers.leave()
+        self.pool = nn.CellList([layers.pooling(stride) for stride in strides])
         self.encoder = nn.CellList(
             [
-                ConvBlock(layers, below, above, residual=settings.residual)
-                for below, above in zip((settings.in_channels, *channels), channels, strict=False)
+                ConvBlock(layers, below, width, kernel, middle_channels=middle, residual=settings.residual)
+                for below, middle, width, kernel in zip(
+                    (settings.in_channels, *widths[:-1]), channels, widths, kernels, strict=True
+                )
             ]
         )
         self.dropout = nn.CellList(
@@ -63,41 +77,51 @@ class UNet(nn.Cell):
             ]
         )
         self.upsample = nn.CellList(
-            [Upsample(layers, channels[level + 1], channels[level], settings.upsample) for level in levels]
+            [
+                Upsample(layers, below, above, stride, settings.upsample, has_bias=not is_cicek)
+                for below, above, stride in zip(widths[1:], upsampled, strides, strict=True)
+            ]
         )
-        self.crop = nn.CellList([Crop(margin) for margin in _skip_margins(settings)])
+        self.crop = nn.CellList([Crop(margin, layers.spatial_axes) for margin in _skip_margins(settings)])
         self.decoder = nn.CellList(
-            [ConvBlock(layers, 2 * channels[level], channels[level], residual=settings.residual) for level in levels]
+            [
+                ConvBlock(layers, width + above, width, kernel, residual=settings.residual)
+                for width, above, kernel in zip(widths, upsampled, kernels, strict=False)
+            ]
         )
-        self.head = layers.convolution(channels[0], settings.num_classes, 1, has_bias=True)
+        heads = [
+            layers.convolution(widths[level], settings.num_classes, layers.ones, has_bias=True)
+            for level in range(supervised_levels(settings))
+        ]
+        self.head = heads[0]
+        self.coarse_heads = nn.CellList(heads[1:])  # of level 1 and on
         initialize(self, seed)
 
-    def construct(self, x: Tensor) -> Tensor:
+    def construct(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits from images."""
-        depth = len(self.encoder)
+        x = self.enter(x)
         skips = ()
-        for level in range(depth - 1):
+        for level in range(self.levels):
             x = self.dropout[level](self.encoder[level](x))
             skips = (*skips, x)
-            x = self.pool(x)
-        x = self.dropout[depth - 1](self.encoder[depth - 1](x))
-        for level in range(depth - 2, -1, -1):
-            x = ops.cat((self.crop[level](skips[level]), self.upsample[level](x)), 1)
+            x = self.pool[level](x)
+        x = self.dropout[self.levels](self.encoder[self.levels](x))
+        logits = ()
+        for level in range(self.levels - 1, -1, -1):
+            x = ops.cat((self.crop[level](skips[level]), self.upsample[level](x)), self.channel_axis)
             x = self.decoder[level](x)
-        return self.head(x)
+            if self.training and 0 < level <= len(self.coarse_heads):
+                logits = (self.leave(self.coarse_heads[level - 1](x)), *logits)
+        finest = self.leave(self.head(x))
+        return (finest, *logits) if logits else finest
 
 
-def build_model(settings: ModelSettings, *, seed: int) -> nn.Cell:
-    """The network that `settings` describe, with its first weights; the same for the same seed, whatever ran before.
-
-    Args:
-        settings: With `in_channels` and `num_classes` set.
-        seed: Of weights and dropout.
-
-    Raises:
-        ValueError: If `in_channels` or `num_classes` is not set.
-    """
-    return UNet(settings, seed=seed)
+def supervised_levels(settings: ModelSettings) -> int:
+    """How many levels of the expanding path have logits of their own, from the finest on."""
+    levels = settings.depth - 1
+    if not settings.deep_supervision:
+        return 1
+    return levels - 1 if levels >= 3 else levels
 
 
 def _skip_margins(settings: ModelSettings) -> list[int]:
