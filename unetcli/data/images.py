@@ -61,40 +61,75 @@ class ImageFile:
         return map(self.read, range(self.num_pages))
 
 
-def find_images(places: Iterable[Path | str]) -> list[Path]:
-    """The image files that arguments of a command line mean, each once.
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What arguments of a command line are looked through for.
 
     Args:
-        places: Files; folders, which mean the images directly in them; and patterns such as `scans/*.tif`, where
-            the shell has not put files in their place. A file whose name looks like a pattern is that file.
+        noun: What messages call it.
+        hint: What to name where nothing is.
+        suffixes: How the names of such files end, in lower case.
+        passed_over: Suffixes of files that are parts of others, and left out even where they are named.
+        is_one: Whether a folder as a whole is one of what is looked for.
+    """
+
+    noun: str
+    hint: str
+    suffixes: frozenset[str]
+    passed_over: frozenset[str] = frozenset()
+    is_one: Callable[[Path], bool] = lambda _: False
+
+
+IMAGES = Searched("images", "name TIF or PNG files, or folders of them", SUFFIXES)
+
+
+def find_images(places: Iterable[Path | str]) -> list[Path]:
+    """The image files that arguments of a command line mean, each once; see `find_files`.
+
+    Raises:
+        DataError: If a file is not there, or a folder or pattern has no images.
+    """
+    return find_files(places, IMAGES)
+
+
+def find_files(places: Iterable[Path | str], searched: Searched) -> list[Path]:
+    """The files that arguments of a command line mean, each once.
+
+    Args:
+        places: Files; folders, which mean what is looked for directly in them; and patterns such as `scans/*.tif`,
+            where the shell has not put files in their place. A file whose name looks like a pattern is that file.
+        searched: What is looked for.
 
     Returns:
         Paths in the order of `places`, those of one folder or pattern in natural order (2 before 10).
 
     Raises:
-        DataError: If a file is not there, or a folder or pattern has no images.
+        DataError: If a file is not there, or a folder or pattern has nothing of what is looked for.
     """
     found: dict[Path, Path] = {}
     for place in places:
-        for path in _at_place(Path(place)):
+        for path in _at_place(Path(place), searched):
             found.setdefault(path.resolve(), path)
     if not found:
-        raise DataError("no images given", hint="name TIF or PNG files, or folders of them")
+        raise DataError(f"no {searched.noun} given", hint=searched.hint)
     return list(found.values())
 
 
-def _at_place(place: Path) -> list[Path]:
+def _at_place(place: Path, searched: Searched) -> list[Path]:
     if place.is_file():
-        return [place]
+        return [] if place.suffix.lower() in searched.passed_over else [place]
     if place.is_dir():
-        paths = [path for path in place.iterdir() if path.is_file() and _looks_like_image(path)]
+        paths = [path for path in place.iterdir() if path.is_file() and _is_searched(path, searched)]
+        paths += [place] if searched.is_one(place) else []
         if not paths:
             raise DataError(
-                f"{place}: no images in this folder; looked for {', '.join(sorted(SUFFIXES))}",
+                f"{place}: no {searched.noun} in this folder; looked for {', '.join(sorted(searched.suffixes))}",
                 hint="folders within it are not searched; name them too",
             )
     elif glob.has_magic(str(place)):
-        paths = [path for path in map(Path, glob.glob(str(place), recursive=True)) if path.is_file()]  # noqa: PTH207 - Path.glob takes no absolute pattern
+        matches = [Path(name) for name in glob.glob(str(place), recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute pattern
+        paths = [path for path in matches if path.is_file() and path.suffix.lower() not in searched.passed_over]
+        paths += [path for path in matches if path.is_dir() and searched.is_one(path)]
         if not paths:
             raise DataError(f"{place}: no file matches this pattern", hint=f"looked from {Path.cwd()}")
     else:
@@ -102,8 +137,8 @@ def _at_place(place: Path) -> list[Path]:
     return sorted(paths, key=natural_key)
 
 
-def _looks_like_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+def _is_searched(path: Path, searched: Searched) -> bool:
+    return path.name.lower().endswith(tuple(searched.suffixes)) and not path.name.startswith(".")
 
 
 def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:

@@ -36,12 +36,20 @@ class Outputs:
     Args:
         image: The image.
         mask: Its mask, of the same format.
-        scores: Its scores, always TIF; None if they are not wanted.
+        scores: Its scores, TIF for an image and NIfTI for a volume; None if they are not wanted.
+        parts: Further files that the image is of, such as the `.raw` of a `.mhd`.
     """
 
     image: Path
     mask: Path
     scores: Path | None = None
+    parts: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is written: mask, scores, and the voxels of a mask whose header is a file of its own."""
+        voxels = [self.mask.with_suffix(".zraw")] if self.mask.suffix == ".mhd" else []
+        return (self.mask, *voxels, *([self.scores] if self.scores else []))
 
 
 def plan_outputs(
@@ -57,19 +65,24 @@ def plan_outputs(
             an output is there and `overwrite` is not set.
     """
     plan: list[Outputs] = []
-    sources = {path.resolve() for path in images}
-    taken: dict[str, Path] = {}
     for image in images:
         stem = image.stem.removesuffix(".ome")
         scores = folder / f"{stem}_scores.tif" if with_scores else None
-        outputs = Outputs(image, folder / f"{stem}.{image_format(image)}", scores)
-        for path in (outputs.mask, scores):
-            if path is None:
-                continue
-            other = taken.setdefault(path.name.casefold(), image)  # not all file systems know upper from lower case
-            if other != image:
+        plan.append(Outputs(image, folder / f"{stem}.{image_format(image)}", scores))
+    check_plan(plan, overwrite=overwrite)
+    return plan
+
+
+def check_plan(plan: Sequence[Outputs], *, overwrite: bool) -> None:
+    """Raise ConfigError if outputs clash with each other, with any input, or with files that may not be replaced."""
+    sources = {path.resolve() for outputs in plan for path in (outputs.image, *outputs.parts)}
+    taken: dict[str, Path] = {}
+    for outputs in plan:
+        for path in outputs.files:
+            other = taken.setdefault(path.name.casefold(), outputs.image)  # some file systems ignore case
+            if other != outputs.image:
                 raise ConfigError(
-                    f"{path}: would be the output of both {other} and {image}",
+                    f"{path}: would be the output of both {other} and {outputs.image}",
                     hint="rename one of them, or segment them into different folders",
                 )
             if path.resolve() in sources:
@@ -77,8 +90,6 @@ def plan_outputs(
                     f"{path}: is an image to segment, and would be replaced", hint="name another --output"
                 )
             refuse_existing(path, overwrite=overwrite)
-        plan.append(outputs)
-    return plan
 
 
 @contextlib.contextmanager
@@ -116,7 +127,7 @@ def writing(
 @contextlib.contextmanager
 def mask_writer(path: Path, image: ImageFile, values: Sequence[int]) -> Generator[WritePage]:
     """A function that writes the labels `(H, W)` of one page after another as a mask; see `writing`."""
-    table = _value_table(values)
+    table = value_table(values)
     if path.suffix == ".png" and table.dtype.itemsize > 2:
         raise ValueError(f"a PNG holds values up to 65535, got {max(values)}")
     writer = _png_writer if path.suffix == ".png" else _tif_writer
@@ -146,7 +157,7 @@ def score_writer(path: Path, image: ImageFile, num_classes: int) -> Generator[Wr
         yield write
 
 
-def _value_table(values: Sequence[int]) -> NDArray[Any]:
+def value_table(values: Sequence[int]) -> NDArray[Any]:
     """Values of the classes in the smallest unsigned type."""
     if not values or min(values) < 0 or max(values) >= 2**32 or len(set(values)) < len(values):
         raise ValueError(f"values must be different integers from 0 to 2^32 - 1, got {list(values)}")

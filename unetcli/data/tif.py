@@ -124,7 +124,7 @@ def open_tif(path: Path) -> Generator[TifPages]:
     import tifffile
 
     with contextlib.ExitStack() as stack:
-        with _tifffile_told(f"{path}"):
+        with tifffile_told(f"{path}"):
             tif = stack.enter_context(tifffile.TiffFile(path))
             arrays = [level for series in tif.series for level in _levels(series)]
             pages = tuple(page for series in arrays for page in _pages(path, series))
@@ -136,7 +136,7 @@ def open_tif(path: Path) -> Generator[TifPages]:
         def read(index: int) -> Array:
             where = page_name(path, index, len(pages))
             page = pages[index]
-            with _tifffile_told(where):
+            with tifffile_told(where):
                 pixels = np.concatenate([_read_image(tif, page.series, image) for image in page.images])
             _check_values(pixels, where)
             return pixels
@@ -316,7 +316,7 @@ def damage_told(where: str) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _tifffile_told(where: str) -> Generator[None]:
+def tifffile_told(where: str) -> Generator[None]:
     """As `damage_told`, and for the errors that tifffile only logs, going on with what is left of a file.
 
     Nothing of its log reaches the terminal.
