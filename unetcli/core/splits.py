@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -52,6 +54,37 @@ def block_folds(n: int, num_folds: int = 5) -> tuple[Fold, ...]:
     return tuple(((*range(first), *range(last, n)), tuple(range(first, last))) for first, last in pairwise(bounds))
 
 
-def _check(n: int, num_folds: int) -> None:
+def random_folds(
+    n: int, num_folds: int = 5, seed: int = 12345, groups: Sequence[Hashable] | None = None
+) -> tuple[Fold, ...]:
+    """Folds that are drawn at random, the same for the same seed, and that never part a group.
+
+    The groups are shuffled, and each, the largest first, goes to the fold that has the fewest cases so far. Without
+    groups the sizes of two folds differ by at most one.
+
+    Args:
+        n: Number of cases.
+        num_folds: Number of folds.
+        seed: Of `numpy.random.default_rng`.
+        groups: The group of each case, such as its patient; every case is its own if left out.
+
+    Raises:
+        ValueError: If there are fewer than 2 folds, or more than groups, or `groups` is not of length `n`.
+    """
+    members: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for index, group in enumerate(range(n) if groups is None else groups):
+        members[group].append(index)
+    if sum(map(len, members.values())) != n:
+        raise ValueError(f"there must be a group for each of the {n} cases, got {len(groups or ())}")
+    _check(len(members), num_folds, "cases" if groups is None else "groups")
+    drawn = np.random.default_rng(seed).permutation(len(members))
+    shuffled = [list(members.values())[i] for i in drawn]
+    validation: list[list[int]] = [[] for _ in range(num_folds)]
+    for group in sorted(shuffled, key=len, reverse=True):
+        min(validation, key=len).extend(group)
+    return tuple((tuple(sorted(set(range(n)) - set(fold))), tuple(sorted(fold))) for fold in validation)
+
+
+def _check(n: int, num_folds: int, what: str = "cases") -> None:
     if not 2 <= num_folds <= n:
-        raise ValueError(f"the number of folds must be in [2, {n}] for {n} cases, got {num_folds}")
+        raise ValueError(f"the number of folds must be in [2, {n}] for {n} {what}, got {num_folds}")

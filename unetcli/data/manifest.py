@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from unetcli.core.geometry import Geometry
+from unetcli.core.normalization import ChannelStatistics
 from unetcli.data.cases import LabelledImage, content_hash
 from unetcli.data.mindrecord import read_cases
+from unetcli.data.volume_masks import map_volume
 from unetcli.errors import ConfigError, DataError
 from unetcli.files import write_json
 
@@ -221,7 +226,7 @@ def newest_dataset(root: Path = Path("datasets")) -> Path:
     """
     manifests = [path for path in root.glob(f"*/{MANIFEST_FILE}") if not path.parent.name.startswith(".")]
     if not manifests:
-        raise DataError(f"{root}: no dataset in it", hint="make one with `unet prepare isbi`, or name its folder")
+        raise DataError(f"{root}: no dataset in it", hint="make one with `unet prepare`, or name its folder")
     return max(manifests, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
 
 
@@ -235,13 +240,24 @@ def fingerprint(manifest: Manifest) -> str:
 
 
 def load_cases(folder: Path, manifest: Manifest, ids: Collection[str]) -> tuple[LabelledImage, ...]:
-    """Read these cases and compare them with the hashes in the manifest.
+    """Read these cases, or map them if they are volumes.
+
+    Cases in a MindRecord file are compared with the hashes in the manifest. Volumes are only looked at: their files
+    must be there and of the type and size that the manifest tells, since reading all of LUNA16 (130 GB) to hash it
+    would take longer than many a training. A patch that is cut from a map costs what the patch weighs.
 
     Raises:
         DataError: If a case cannot be read, or is not what it was when the dataset was prepared.
     """
-    path = folder / CASES_FILE
     known = {case.id: case for case in manifest.cases}
+    if unknown := [name for name in ids if name not in known]:
+        raise DataError(f"{folder}: holds no case {', '.join(unknown[:5])}", hint="prepare the dataset again")
+    if all(known[name].files is None for name in ids):
+        return _recorded_cases(folder / CASES_FILE, known, ids)
+    return tuple(_mapped_case(folder, known[name]) for name in ids)
+
+
+def _recorded_cases(path: Path, known: Mapping[str, Case], ids: Collection[str]) -> tuple[LabelledImage, ...]:
     cases = read_cases(path, ids)
     for case in cases:
         hashes = (content_hash(case.image), content_hash(case.labels))
@@ -251,6 +267,59 @@ def load_cases(folder: Path, manifest: Manifest, ids: Collection[str]) -> tuple[
                 hint="the file is damaged or of another dataset; prepare it again with --overwrite",
             )
     return cases
+
+
+def _mapped_case(folder: Path, case: Case) -> LabelledImage:
+    files = case.files
+    if files is None:
+        raise DataError(f"{folder}: case {case.id} has no files", hint="prepare the dataset again")
+    image, labels = (_mapped(folder / name) for name in (files.mapped_image, files.mapped_labels))
+    points_path = folder / files.points
+    try:
+        points = np.load(points_path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{points_path}: cannot be read ({error})", hint="prepare the dataset again") from error
+    if image.shape != case.shape or labels.shape != (1, *case.shape[1:]) or labels.dtype != np.uint8:
+        raise DataError(
+            f"{folder}: case {case.id} is {image.shape} and {labels.shape} {labels.dtype}, "
+            f"but was written as {case.shape} and {(1, *case.shape[1:])} uint8",
+            hint="the files are of another dataset; prepare it again with --overwrite",
+        )
+    depth, height, width = case.shape[1:]
+    return LabelledImage(
+        id=case.id,
+        image=image,
+        labels=labels[0],
+        geometry=Geometry((depth, height, width), files.spacing, files.origin, files.direction),
+        statistics=tuple(ChannelStatistics(**channel.model_dump()) for channel in files.statistics),
+        points=points,
+    )
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file, but the dataset needs it", hint="prepare the dataset again")
+    return map_volume(path)
+
+
+def mirror_pairs(manifest: Manifest) -> tuple[int, ...]:
+    """The class that each class becomes when an image is mirrored from side to side: itself, or its pair.
+
+    Returns:
+        A permutation of the class indices that is its own inverse.
+
+    Raises:
+        DataError: If a class names one as its pair that is not there, or that does not name it in turn.
+    """
+    indices = {info.name: info.index for info in manifest.classes}
+    mirrored = tuple(indices.get(info.mirror_of or info.name, -1) for info in manifest.classes)
+    for info, other in zip(manifest.classes, mirrored, strict=True):
+        if other < 0 or mirrored[other] != info.index:
+            raise DataError(
+                f"{manifest.name}: class {info.name} is said to mirror {info.mirror_of}, which does not mirror it",
+                hint="prepare the dataset again with the pairs that --mirror declares",
+            )
+    return mirrored
 
 
 def split_of(manifest: Manifest, fold: int) -> Split:

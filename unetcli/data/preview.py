@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,27 @@ COLOURS = ((60, 180, 255), (255, 190, 60), (90, 220, 90), (220, 110, 240), (90, 
 Picture = NDArray[np.uint8]
 
 
+def preview_ids(manifest: Manifest) -> tuple[str, ...]:
+    """The cases that a preview shows: up to six, evenly spread over the dataset."""
+    cases = manifest.cases
+    chosen = np.unique(np.linspace(0, len(cases) - 1, min(SLICES, len(cases))).round().astype(int))
+    return tuple(cases[i].id for i in chosen)
+
+
 def draw_preview(manifest: Manifest, cases: Sequence[LabelledImage]) -> Picture:
-    """Draw up to six slices, evenly spread over the dataset, under the statistics of all.
+    """Draw the cases of `preview_ids` under the statistics of all.
+
+    Images are drawn whole. Of a volume there are three slices at right angles, which meet in the middle of its
+    foreground; their voxels have the proportions of the spacing, and the patient's head is up.
 
     Returns:
         `(rows, columns, 3)` uint8, BGR.
     """
-    chosen = np.unique(np.linspace(0, len(cases) - 1, min(SLICES, len(cases))).round().astype(int))
-    panels = [_panel(cases[i], manifest.cases[i], manifest) for i in chosen]
-    height, width = panels[0].shape[:2]
-    empty = _canvas(height, width)
-    panels += [empty] * (-len(panels) % COLUMNS)
-    rows = [np.hstack(panels[start : start + COLUMNS]) for start in range(0, len(panels), COLUMNS)]
+    shown = set(preview_ids(manifest))
+    known = {case.id: case for case in manifest.cases}
+    panels = [panel for case in cases if case.id in shown for panel in _panels(case, known[case.id], manifest)]
+    panels += [_canvas(1, SIDE + 2 * GAP)] * (-len(panels) % COLUMNS)
+    rows = [_row(panels[start : start + COLUMNS]) for start in range(0, len(panels), COLUMNS)]
     return np.vstack([_header(manifest, rows[0].shape[1]), *rows])
 
 
@@ -44,7 +53,10 @@ def write_png(path: Path, picture: Picture) -> None:
 
 def to_grey(image: NDArray[Any], stats: IntensityStats) -> Picture:
     """Map 0.5 % to 99.5 % of the dataset's intensities to black to white."""
-    low, high = stats.percentiles[0.5], stats.percentiles[99.5]
+    return _scaled(image, stats.percentiles[0.5], stats.percentiles[99.5])
+
+
+def _scaled(image: NDArray[Any], low: float, high: float) -> Picture:
     scaled = (image.astype(np.float32) - low) / max(high - low, 1e-6)
     return (scaled.clip(0, 1) * 255).round().astype(np.uint8)
 
@@ -59,26 +71,65 @@ def outline(picture: Picture, labels: NDArray[np.uint8], num_classes: int) -> Pi
     return drawn
 
 
-def _panel(case: LabelledImage, known: Case, manifest: Manifest) -> Picture:
-    """One slice of at most `SIDE` pixels a side, with its name and label shares below."""
-    height, width = case.labels.shape
-    scale = SIDE / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    grey = to_grey(case.image[0], manifest.intensity)
-    grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-    labels = cv2.resize(case.labels, size, interpolation=cv2.INTER_NEAREST)
-    picture = outline(np.dstack([grey.astype(np.uint8)] * 3), labels.astype(np.uint8), manifest.num_classes)
-    panel = _canvas(size[1] + LINE + 2 * GAP, SIDE + 2 * GAP)
-    panel[GAP : GAP + size[1], GAP : GAP + size[0]] = picture
-    _write(panel, f"{known.id}  {_shares(known.class_shares, manifest)}", GAP, GAP + size[1] + LINE - 5)
+def _row(panels: Sequence[Picture]) -> Picture:
+    """Panels side by side, each made as high as the highest."""
+    height = max(len(panel) for panel in panels)
+    return np.hstack([np.vstack([panel, _canvas(height - len(panel), panel.shape[1])]) for panel in panels])
+
+
+def _panels(case: LabelledImage, known: Case, manifest: Manifest) -> Iterator[Picture]:
+    texts = (known.id, _shares(known.class_shares, manifest), "")
+    if case.geometry is None:
+        scale = SIDE / max(case.size)
+        grey = to_grey(case.image[0], manifest.intensity)
+        yield _panel(grey, case.labels, _pixels(case.size, (scale, scale)), "  ".join(texts), manifest)
+        return
+    channel, centre = case.image[0], _middle(case)
+    own = case.statistics[0] if case.statistics else None
+    is_head_up = case.geometry.direction[0][2] < 0
+    scale = SIDE / max(n * step for n, step in zip(case.size, case.geometry.spacing, strict=True))
+    for axis, text in enumerate(texts):
+        grey = np.take(channel, centre[axis], axis)
+        # scanners of other make have other scales, so each volume is drawn on its own
+        grey = _scaled(grey, own.low, own.high) if own else to_grey(grey, manifest.intensity)
+        labels: NDArray[np.uint8] = np.take(case.labels, centre[axis], axis)
+        if axis > 0 and not is_head_up:
+            grey, labels = grey[::-1], labels[::-1]
+        row, column = (step * scale for other, step in enumerate(case.geometry.spacing) if other != axis)
+        yield _panel(grey, labels, _pixels(grey.shape, (row, column)), text, manifest)
+
+
+def _middle(case: LabelledImage) -> tuple[int, ...]:
+    """The voxel where the slices meet: amid the foreground, or the volume if there is none."""
+    if case.points is None or not len(case.points):
+        return tuple(n // 2 for n in case.size)
+    return tuple(int(np.median(indices)) for indices in case.points[:, 1:].T)
+
+
+def _pixels(size: tuple[int, ...], scale: tuple[float, float]) -> tuple[int, int]:
+    """How many rows and columns a slice is drawn with."""
+    rows, columns = (min(SIDE, max(1, round(n * factor))) for n, factor in zip(size, scale, strict=True))
+    return rows, columns
+
+
+def _panel(grey: Picture, labels: NDArray[np.uint8], size: tuple[int, int], text: str, manifest: Manifest) -> Picture:
+    """One slice as `size` (rows, columns) pixels, with a line of text below."""
+    height, width = size
+    is_smaller = height * width < grey.size
+    method = cv2.INTER_AREA if is_smaller else cv2.INTER_NEAREST
+    drawn = cv2.resize(np.ascontiguousarray(grey), (width, height), interpolation=method)
+    nearest = cv2.resize(np.ascontiguousarray(labels), (width, height), interpolation=cv2.INTER_NEAREST)
+    picture = outline(np.dstack([drawn.astype(np.uint8)] * 3), nearest.astype(np.uint8), manifest.num_classes)
+    panel = _canvas(height + LINE + 2 * GAP, SIDE + 2 * GAP)
+    panel[GAP : GAP + height, GAP : GAP + width] = picture
+    _write(panel, text, GAP, GAP + height + LINE - 5)
     return panel
 
 
 def _header(manifest: Manifest, width: int) -> Picture:
     stats = manifest.intensity
-    rows, columns = manifest.cases[0].shape[-2:]
     lines = [
-        f"{manifest.name}: {len(manifest.cases)} slices of {rows} x {columns} px, {stats.dtype}",
+        f"{manifest.name}: {len(manifest.cases)} {_kind(manifest)} of {_sizes(manifest)}, {stats.dtype}",
         f"labels  {_shares(manifest.class_shares, manifest)}",
         *(_range(manifest, info.index) for info in manifest.classes),
         f"intensity  {stats.minimum:g} to {stats.maximum:g}, mean {stats.mean:.1f}, deviation {stats.std:.1f}",
@@ -98,7 +149,19 @@ def _header(manifest: Manifest, width: int) -> Picture:
 def _range(manifest: Manifest, index: int) -> str:
     shares = [case.class_shares[index] for case in manifest.cases]
     name = manifest.classes[index].name
-    return f"    {name}  {min(shares):.1%} to {max(shares):.1%} of a slice, absent from {shares.count(0.0)}"
+    kind = _kind(manifest).removesuffix("s")
+    return f"    {name}  {min(shares):.1%} to {max(shares):.1%} of a {kind}, absent from {shares.count(0.0)}"
+
+
+def _kind(manifest: Manifest) -> str:
+    return "volumes" if manifest.num_axes == 3 else "slices"
+
+
+def _sizes(manifest: Manifest) -> str:
+    """The size of all cases, or from the least to the largest along each axis."""
+    sizes = np.array([case.shape[1:] for case in manifest.cases])
+    spans = (f"{low}" if low == high else f"{low}-{high}" for low, high in zip(sizes.min(0), sizes.max(0), strict=True))
+    return f"{' x '.join(spans)} {'px' if manifest.num_axes == 2 else 'voxels'}"
 
 
 def _shares(shares: Sequence[float], manifest: Manifest) -> str:

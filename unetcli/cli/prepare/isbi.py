@@ -1,4 +1,4 @@
-"""`unet prepare`: published files to a checked dataset folder."""
+"""`unet prepare isbi`: a membrane stack as the ISBI 2012 challenge published it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unetcli.cli.options import JsonOption, OverwriteOption
+from unetcli.cli.prepare.options import DryRunOption, OutputOption
 
 if TYPE_CHECKING:
     from unetcli.data.manifest import Manifest
-
-app = typer.Typer(no_args_is_help=True)
 
 
 class SplitMethod(StrEnum):
@@ -24,23 +23,17 @@ class SplitMethod(StrEnum):
     zoo = "zoo"
 
 
-@app.callback()
-def prepare() -> None:
-    """Check published images and labels, and make a dataset folder of them."""
-
-
-@app.command()
 def isbi(
     source: Annotated[
         Path, typer.Argument(help="Folder of train-volume.tif and train-labels.tif, or of train/image and train/label.")
     ] = Path("data/isbi"),
-    output: Annotated[Path, typer.Option("--output", "-o", help="Dataset folder to make.")] = Path("datasets/isbi"),
+    output: OutputOption = Path("datasets/isbi"),
     split: Annotated[
         SplitMethod,
         typer.Option(help="'block' validates on neighbouring slices; 'zoo' on the slices that the model zoo drew."),
     ] = SplitMethod.block,
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and report, but write nothing.")] = False,
+    dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
     json_report: JsonOption = False,
 ) -> None:

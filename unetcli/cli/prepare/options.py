@@ -1,0 +1,58 @@
+"""Options that several sources share, so that a name means the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Dataset folder to make.")]
+NamedOutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Dataset folder to make; named after the source in datasets/ if left out."),
+]
+FoldsOption = Annotated[
+    int | None,
+    typer.Option(min=2, help="Number of folds, drawn at random; 5 if left out, or fewer where there are fewer cases."),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the drawing of the folds.")]
+SpacingOption = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(
+        metavar="Z Y X", help="Resample to voxels of this size in mm; the published grids are kept if left out."
+    ),
+]
+CompressOption = Annotated[
+    bool,
+    typer.Option(
+        "--compress/--no-compress",
+        help="Write .nii.gz, and an uncompressed copy that training cuts its patches from; or .nii, which is both.",
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Volumes worked on at once, each in its own process; as the processors allow if left out."
+    ),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if a case would be skipped, and keep nothing.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check and report, but write nothing.")]
+MirrorOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="A=B",
+        help="Classes that become each other in a mirror; left_x and right_x are found without. Repeatable.",
+    ),
+]
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="VALUE=NAME", help="What a value of the masks means. Repeatable."),
+]
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help="Cases whose names agree in what this matches (in its first group, if it has one) stay in one fold.",
+    ),
+]

@@ -1,0 +1,70 @@
+"""A volume and its labels on a grid of another spacing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from unetcli.core.geometry import Geometry, Triple
+
+
+def resampled_geometry(geometry: Geometry, spacing: Triple) -> Geometry:
+    """The grid of another spacing that begins at the same border; the same grid if its spacing is that already.
+
+    Sizes are rounded, so that the far border moves by at most half a new voxel.
+    """
+    if np.allclose(geometry.spacing, spacing, rtol=1e-3, atol=0):
+        return geometry
+    size = [max(1, round(n * old / new)) for n, old, new in zip(geometry.size, geometry.spacing, spacing, strict=True)]
+    shift = (np.array(spacing) - np.array(geometry.spacing)) / 2 @ np.array(geometry.direction)
+    x, y, z = map(float, np.array(geometry.origin) + shift)
+    return Geometry((size[0], size[1], size[2]), spacing, (x, y, z), geometry.direction)
+
+
+def resample(
+    image: NDArray[Any], labels: NDArray[np.uint8], geometry: Geometry, target: Geometry
+) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Sample an image linearly, rounded where it is of integers, and its labels by the nearest voxel.
+
+    Beyond the centres of the outermost voxels these go on.
+
+    Args:
+        image: `(C, Z, Y, X)`.
+        labels: `(Z, Y, X)`.
+        geometry: Their grid.
+        target: The grid wanted.
+
+    Returns:
+        Both on the new grid, in their types.
+    """
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetSize(target.size[::-1])
+    resampler.SetOutputSpacing(target.spacing[::-1])
+    resampler.SetOutputOrigin(target.origin)
+    resampler.SetOutputDirection(_itk_direction(target))
+    resampler.SetUseNearestNeighborExtrapolator(True)
+    resampler.SetInterpolator(sitk.sitkLinear)
+    resampler.SetOutputPixelType(sitk.sitkFloat32)
+    sampled = np.empty((len(image), *target.size), image.dtype)
+    for old, new in zip(image, sampled, strict=True):
+        values = sitk.GetArrayFromImage(resampler.Execute(_itk_image(old, geometry)))
+        new[...] = np.rint(values, out=values) if image.dtype.kind in "iu" else values
+    resampler.SetInterpolator(sitk.sitkNearestNeighbor)
+    resampler.SetOutputPixelType(sitk.sitkUInt8)
+    return sampled, sitk.GetArrayFromImage(resampler.Execute(_itk_image(labels, geometry)))
+
+
+def _itk_image(array: NDArray[Any], geometry: Geometry) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(geometry.spacing[::-1])
+    image.SetOrigin(geometry.origin)
+    image.SetDirection(_itk_direction(geometry))
+    return image
+
+
+def _itk_direction(geometry: Geometry) -> list[float]:
+    """Row by row a matrix whose columns are the directions of X, Y and Z."""
+    return np.array(geometry.direction[::-1]).T.ravel().tolist()
