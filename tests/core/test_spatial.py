@@ -8,18 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from unetcli.core.spatial import (
-    SpatialRanges,
-    draw_grid,
-    flips,
-    magnification,
-    mirrored_crop,
-    place_patch,
-    quarter_turn,
-    rotation,
-    shear,
-    upsample_bicubic,
-)
+from unetcli.core.grids import mirrored_crop, place_patch, upsample_cubic
+from unetcli.core.linear_maps import flips, magnification, quarter_turn, rotation, shear
+from unetcli.core.spatial import PatchShape, SpatialRanges, draw_grid
 
 EVERYTHING = SpatialRanges(
     flip=True,
@@ -57,7 +48,7 @@ def test_flips_turns_and_crops_equal_numpy(size, times, rows, columns, corner):
     axes = [axis for axis, is_flipped in ((-2, rows), (-1, columns)) if is_flipped]
 
     center = np.array(corner) + (np.array(area) - 1) / 2
-    grid = place_patch(size, center, quarter_turn(times) @ flips(rows, columns))
+    grid = place_patch(size, center, quarter_turn(times) @ flips((rows, columns)))
 
     np.testing.assert_array_equal(image_patch(image, grid), np.flip(np.rot90(image[cut], times, (1, 2)), axes))
     np.testing.assert_array_equal(labels_patch(labels, grid), np.flip(np.rot90(labels[cut], times), axes))
@@ -67,7 +58,7 @@ def test_flips_turns_and_crops_equal_numpy(size, times, rows, columns, corner):
 def test_the_resampled_path_agrees_with_the_exact_one(rng):
     image = rng.random((1, 30, 40), dtype=np.float32)
     labels = rng.integers(0, 5, (30, 40), dtype=np.uint8)
-    linear = quarter_turn(1) @ flips(rows=True, columns=False)
+    linear = quarter_turn(1) @ flips((True, False))
     center = (12.5, 20.0)
 
     exact = place_patch((15, 10), center, linear)
@@ -82,20 +73,20 @@ def test_the_resampled_path_agrees_with_the_exact_one(rng):
 def test_the_default_crops_and_nothing_else(rng):
     image = rng.random((3, 20, 25), dtype=np.float32)
     for _ in range(20):
-        grid = draw_grid(SpatialRanges(), (20, 25), (8, 6), 0, rng)
+        grid = draw_grid(SpatialRanges(), PatchShape((8, 6)), (20, 25), rng)
         (top, left), (height, width) = grid.start, grid.size
         assert (height, width) == (8, 6)
         np.testing.assert_array_equal(image_patch(image, grid), image[:, top : top + 8, left : left + 6])
 
 
 def test_every_crop_and_only_crops_inside_the_image_are_drawn(rng):
-    starts = {draw_grid(SpatialRanges(), (7, 5), (5, 5), 0, rng).start for _ in range(200)}
+    starts = {draw_grid(SpatialRanges(), PatchShape((5, 5)), (7, 5), rng).start for _ in range(200)}
     assert starts == {(0, 0), (1, 0), (2, 0)}
 
 
 def test_all_eight_flips_and_turns_are_drawn(rng):
     ranges = SpatialRanges(flip=True, quarter_turns=True)
-    turns = {tuple(draw_grid(ranges, (9, 9), (5, 5), 0, rng).turn.ravel()) for _ in range(200)}
+    turns = {tuple(draw_grid(ranges, PatchShape((5, 5)), (9, 9), rng).turn.ravel()) for _ in range(200)}
     assert len(turns) == 8
 
 
@@ -104,10 +95,10 @@ def test_one_matrix_equals_one_map_after_the_other(degrees, lean, factor, times)
     offsets = np.array([[0.0, 3, -7.5], [1.5, -4, 2]])
     parts = [
         quarter_turn(times),
-        flips(rows=True, columns=False),
+        flips((True, False)),
         rotation(degrees),
         shear(lean),
-        magnification(factor),
+        magnification((factor, factor)),
     ]
 
     one_by_one = offsets
@@ -118,7 +109,7 @@ def test_one_matrix_equals_one_map_after_the_other(degrees, lean, factor, times)
 
 
 def test_coordinates_are_center_plus_linear_map_of_the_offset():
-    linear = rotation(30) @ shear(10) @ magnification(0.9)
+    linear = rotation(30) @ shear(10) @ magnification((0.9, 0.9))
     grid = place_patch((5, 7), (20.25, 30.5), linear)
 
     assert grid.coordinates is not None
@@ -136,11 +127,11 @@ def test_rotation_turns_like_rot90(times):
 def test_magnified_content_is_larger():
     image = np.zeros((1, 61, 61), np.float32)
     image[0, 20:41, 20:41] = 1
-    patch = image_patch(image, place_patch((61, 61), (30, 30), magnification(2.0)))
+    patch = image_patch(image, place_patch((61, 61), (30, 30), magnification((2.0, 2.0))))
     assert (patch > 0.5).sum() == pytest.approx(4 * 21 * 21, rel=0.05)
 
 
-@pytest.mark.parametrize("linear", [rotation(23) @ magnification(1.1), rotation(-71) @ shear(12)])
+@pytest.mark.parametrize("linear", [rotation(23) @ magnification((1.1, 1.1)), rotation(-71) @ shear(12)])
 def test_resampling_agrees_with_scipy(rng, linear):
     image = ndimage.gaussian_filter(rng.random((60, 60)), 2).astype(np.float32)
     labels = rng.integers(0, 9, (60, 60), dtype=np.uint8)
@@ -162,7 +153,7 @@ def test_image_and_labels_move_together(seed):
     rng = np.random.default_rng(seed)
     labels = (ndimage.gaussian_filter(rng.random((90, 110)), 5) > 0.5).astype(np.uint8)
 
-    grid = draw_grid(EVERYTHING, labels.shape, (48, 40), 4, rng)
+    grid = draw_grid(EVERYTHING, PatchShape((48, 40), 4), labels.shape, rng)
     image = image_patch(labels[None].astype(np.float32), grid)[0, 4:-4, 4:-4]
     cut = labels_patch(labels, grid, margin=4)
 
@@ -177,7 +168,7 @@ def test_image_and_labels_move_together(seed):
 def test_labels_never_gain_a_value(seed):
     rng = np.random.default_rng(seed)
     labels = rng.choice(np.array([0, 7, 200], np.uint8), (50, 40))
-    cut = labels_patch(labels, draw_grid(EVERYTHING, labels.shape, (32, 32), 0, rng))
+    cut = labels_patch(labels, draw_grid(EVERYTHING, PatchShape((32, 32)), labels.shape, rng))
     assert cut.dtype == np.uint8
     assert set(np.unique(cut)) <= {0, 7, 200}
 
@@ -185,13 +176,13 @@ def test_labels_never_gain_a_value(seed):
 def test_a_turned_patch_has_no_empty_corners(rng):
     image = np.ones((1, 40, 40), np.float32)
     for _ in range(20):
-        np.testing.assert_array_equal(image_patch(image, draw_grid(EVERYTHING, (40, 40), (40, 40), 0, rng)), 1)
+        np.testing.assert_array_equal(image_patch(image, draw_grid(EVERYTHING, PatchShape((40, 40)), (40, 40), rng)), 1)
 
 
 @pytest.mark.parametrize("part", ["affine_probability", "elastic_probability"])
 def test_as_many_patches_are_resampled_as_asked_for(rng, part):
     ranges = SpatialRanges(rotation=90.0, elastic_std=1.0, **{part: 0.3})
-    grids = [draw_grid(ranges, (16, 16), (8, 8), 0, rng) for _ in range(1500)]
+    grids = [draw_grid(ranges, PatchShape((8, 8)), (16, 16), rng) for _ in range(1500)]
     assert np.mean([grid.coordinates is not None for grid in grids]) == pytest.approx(0.3, abs=0.04)
 
 
@@ -199,7 +190,7 @@ def test_rotation_scale_and_shift_stay_within_their_ranges(rng):
     angles, factors, shifts = [], [], []
     for _ in range(500):
         grid = draw_grid(
-            SpatialRanges(affine_probability=1, rotation=20, scale=(0.5, 2), shift=3), (9, 9), (9, 9), 0, rng
+            SpatialRanges(affine_probability=1, rotation=20, scale=(0.5, 2), shift=3), PatchShape((9, 9)), (9, 9), rng
         )
         assert grid.coordinates is not None
         row_step, column_step = grid.turn[0]
@@ -214,7 +205,7 @@ def test_rotation_scale_and_shift_stay_within_their_ranges(rng):
 
 def test_shear_stays_within_its_range(rng):
     ranges = SpatialRanges(affine_probability=1, shear=30)
-    turns = [draw_grid(ranges, (9, 9), (9, 9), 0, rng).turn for _ in range(200)]
+    turns = [draw_grid(ranges, PatchShape((9, 9)), (9, 9), rng).turn for _ in range(200)]
     leans = [np.degrees(np.arctan(turn[1, 0])) for turn in turns]
     assert -30 <= min(leans) < -27
     assert 27 < max(leans) <= 30
@@ -225,7 +216,7 @@ def test_shear_stays_within_its_range(rng):
 def test_the_same_seed_draws_the_same_patch(rng):
     image = rng.random((1, 64, 64), dtype=np.float32)
     first, second, other = (
-        image_patch(image, draw_grid(EVERYTHING, (64, 64), (32, 32), 0, np.random.default_rng(seed)))
+        image_patch(image, draw_grid(EVERYTHING, PatchShape((32, 32)), (64, 64), np.random.default_rng(seed)))
         for seed in (5, 5, 6)
     )
     np.testing.assert_array_equal(first, second)
@@ -245,7 +236,7 @@ def test_an_image_smaller_than_the_patch_is_covered_and_mirrored(rng):
     padded = np.pad(image, ((0, 0), (20, 20), (20, 20)), mode="reflect")
     starts = set()
     for _ in range(200):
-        grid = draw_grid(SpatialRanges(), (3, 4), (5, 4), 0, rng)
+        grid = draw_grid(SpatialRanges(), PatchShape((5, 4)), (3, 4), rng)
         top, left = grid.start
         starts.add(top)
         assert left == 0
@@ -258,7 +249,7 @@ def test_the_margin_may_leave_the_image_but_the_labels_do_not(rng):
     padded = np.pad(labels, 9, mode="reflect")
     starts = set()
     for _ in range(300):
-        grid = draw_grid(SpatialRanges(), (10, 10), (14, 16), 4, rng)
+        grid = draw_grid(SpatialRanges(), PatchShape((14, 16), 4), (10, 10), rng)
         cut = labels_patch(labels, grid, margin=4)
         image = image_patch(labels[None].astype(np.float32), grid)[0]
         top, left = grid.start[0] + 4, grid.start[1] + 4
@@ -273,7 +264,7 @@ def test_elastic_displacements_have_the_deviation_asked_for(rng):
     corners, centers = [], []
     rows, columns = np.mgrid[:64, :64]
     for _ in range(400):
-        grid = draw_grid(ranges, (64, 64), (64, 64), 0, rng)  # as large as the image, so its place is fixed
+        grid = draw_grid(ranges, PatchShape((64, 64)), (64, 64), rng)  # as large as the image, so its place is fixed
         assert grid.coordinates is not None
         moved = grid.coordinates + np.array(grid.start)[:, None, None] - np.stack([rows, columns])
         corners.append(moved[:, 0, -1])
@@ -282,17 +273,17 @@ def test_elastic_displacements_have_the_deviation_asked_for(rng):
     assert np.std(centers) == pytest.approx(10, rel=0.1)
 
 
-def test_bicubic_goes_through_its_points_and_keeps_straight_lines():
+def test_cubic_upsampling_goes_through_its_points_and_keeps_straight_lines():
     coarse = np.array([[1.0, 5.0, -2.0], [0.0, 3.0, 8.0], [4.0, 4.0, 4.0]])
-    np.testing.assert_allclose(upsample_bicubic(coarse, (9, 5))[::4, ::2], coarse, atol=1e-12)
+    np.testing.assert_allclose(upsample_cubic(coarse, (9, 5))[::4, ::2], coarse, atol=1e-12)
     ramp = np.tile(np.arange(7.0), (7, 1))
-    middle = upsample_bicubic(ramp, (25, 25))[:, 4:-4]
+    middle = upsample_cubic(ramp, (25, 25))[:, 4:-4]
     np.testing.assert_allclose(middle, np.tile(np.linspace(1, 5, 17), (25, 1)), atol=1e-12)
 
 
 def test_mistakes_are_refused(rng):
     with pytest.raises(ValueError, match="margin of 4 px"):
-        draw_grid(SpatialRanges(), (20, 20), (8, 16), 4, rng)
+        draw_grid(SpatialRanges(), PatchShape((8, 16), 4), (20, 20), rng)
     grid = place_patch((4, 4), (5.5, 5.5), np.eye(2))
     with pytest.raises(ValueError, match=r"must be \(4, 4\) px"):
         grid.sample_image(np.zeros((1, 5, 4), np.float32))

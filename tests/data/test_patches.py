@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from unetcli.config import AugmentationSettings, Config, DataSettings, with_values
 from unetcli.core.normalization import fit_normalization
+from unetcli.data.cases import LabelledImage
 from unetcli.data.patches import PatchSampler, intensity_ranges, spatial_ranges
 from unetcli.errors import ConfigError, DataError
-
-
-@dataclass(frozen=True)
-class Case:
-    id: str
-    image: np.ndarray
-    labels: np.ndarray
-
 
 EVERYTHING = {
     "augmentation.affine_probability": 0.7,
@@ -31,7 +24,7 @@ EVERYTHING = {
 
 def make_cases(rng, sizes, num_channels=1):
     return [
-        Case(
+        LabelledImage(
             f"slice {index}",
             rng.integers(0, 256, (num_channels, *size), dtype=np.uint8),
             rng.integers(0, 3, size, dtype=np.uint8),
@@ -89,7 +82,7 @@ def test_every_pass_shows_every_case_once_in_a_new_order(rng):
 
 
 def test_batches_show_the_cases_that_their_numbers_name():
-    cases = [Case(f"{i}", np.full((1, 32, 24), i, np.uint8), np.full((32, 24), i, np.uint8)) for i in range(5)]
+    cases = [LabelledImage(f"{i}", np.full((1, 32, 24), i, np.uint8), np.full((32, 24), i, np.uint8)) for i in range(5)]
     sampler = PatchSampler(cases, make_config(model__num_classes=5, data__lower=-1, data__upper=5))
 
     shown = [int(label[0, 0]) for step in range(5) for label in sampler[step][1]]
@@ -119,7 +112,7 @@ def test_only_zscores_may_leave_minus_one_to_one(rng):
 
 def test_the_valid_network_gets_labels_of_the_inner_part():
     image = np.arange(900, dtype=np.uint16).reshape(1, 30, 30)
-    case = Case("a", image, (image[0] % 3).astype(np.uint8))
+    case = LabelledImage("a", image, (image[0] % 3).astype(np.uint8))
     config = make_config(
         model__architecture="unet_valid", data__patch_size=[28, 28], data__lower=0, data__upper=900, **PLAIN
     )
@@ -149,17 +142,15 @@ def test_an_epoch_shows_every_pixel_about_once(rng, values, expected):
 def test_bad_cases_are_refused_by_name(rng):
     good, bad = make_cases(rng, [(32, 32), (32, 40)])
     with pytest.raises(DataError, match="slice 1: labels hold the value 2, but 2 classes allow 0 to 1"):
-        PatchSampler([Case("slice 0", good.image, good.labels % 2), bad], make_config(model__num_classes=2))
+        PatchSampler([LabelledImage("slice 0", good.image, good.labels % 2), bad], make_config(model__num_classes=2))
     with pytest.raises(DataError, match=r"slice 0: image has shape \(1, 32, 32\).*3 channels"):
         PatchSampler([good], make_config(model__in_channels=3))
     with pytest.raises(DataError, match=r"mixed: image has shape \(2, 32, 32\).*1 channels"):
-        PatchSampler([good, Case("mixed", np.zeros((2, 32, 32), np.uint8), good.labels)], make_config())
-    with pytest.raises(DataError, match=r"odd: labels are \(32, 32\) px but their image is \(32, 40\) px"):
-        PatchSampler([Case("odd", bad.image, good.labels)], make_config())
+        PatchSampler([good, LabelledImage("mixed", np.zeros((2, 32, 32), np.uint8), good.labels)], make_config())
     holed = np.zeros((1, 32, 32), np.float32)
     holed[0, 3, 3] = np.nan
     with pytest.raises(DataError, match="holed: image has values that are not finite"):
-        PatchSampler([Case("holed", holed, good.labels)], make_config(data__lower=0, data__upper=1))
+        PatchSampler([LabelledImage("holed", holed, good.labels)], make_config(data__lower=0, data__upper=1))
     with pytest.raises(DataError, match="no training cases"):
         PatchSampler([], make_config())
 
@@ -169,7 +160,7 @@ def test_settings_that_leave_something_open_are_refused(rng):
     with pytest.raises(ConfigError, match=r"model\.num_classes: not set"):
         PatchSampler([case], make_config(model__num_classes=None))
     with pytest.raises(ConfigError, match="slice 0 is float32, which has no natural range"):
-        PatchSampler([Case("slice 0", case.image.astype(np.float32), case.labels)], make_config())
+        PatchSampler([LabelledImage("slice 0", case.image.astype(np.float32), case.labels)], make_config())
     with pytest.raises(ConfigError, match=r"data\.lower 300, data\.upper 255: empty range"):
         PatchSampler([case], make_config(data__lower=300))
 
@@ -177,9 +168,11 @@ def test_settings_that_leave_something_open_are_refused(rng):
 def test_every_augmentation_setting_reaches_its_part():
     changed = {
         "flip": False,
+        "flip_axes": (1,),
         "quarter_turns": False,
         "affine_probability": 0.1,
         "rotation": 11.0,
+        "in_plane": True,
         "scale": (0.7, 1.3),
         "shear": 12.0,
         "shift": 13.0,

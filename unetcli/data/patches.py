@@ -10,15 +10,19 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.config import AugmentationSettings, Config, DataSettings
+from unetcli.core.grids import mirrored_crop
 from unetcli.core.intensity import IntensityRanges, vary_intensity
 from unetcli.core.normalization import Normalization, dtype_range, fit_normalization
-from unetcli.core.spatial import SpatialRanges, draw_grid, mirrored_crop
-from unetcli.data.cases import LabelledImage
+from unetcli.core.sampling import foreground_points, pick_point
+from unetcli.core.spatial import MirrorRule, PatchShape, SpatialRanges, draw_grid
+from unetcli.data.cases import IGNORED, LabelledImage
 from unetcli.errors import ConfigError, DataError
 
 # tell the random streams of one seed apart
@@ -29,49 +33,72 @@ PATCH_STREAM = 2
 class PatchSampler:
     """Batches of augmented patches, indexed by the step.
 
-    Every pass over the cases shows each once, in a new order. Images stay as they are stored and are
-    normalised patch by patch, so that memory holds them once.
+    Every pass over the cases shows each once, in a new order, by `data.patches_per_case` patches in a row. Images stay
+    as they are stored and are normalised patch by patch, so that memory holds them once; of an image that is the map
+    of a file, only what a patch shows is read.
+
+    In every batch, the share `data.foreground_share` of the patches, rounded but at least one, holds a class other
+    than background, if its case has any; a batch of one patch does with this probability. They are the last of a
+    batch.
 
     Args:
         cases: The training cases; equal in channels, of any size.
         config: The settings of the run, with the number of classes known.
+        mirror: What becomes of the classes when a case is mirrored from side to side: along the axis that its geometry
+            tells, or the last. Where any becomes another, quarter turns are left out, since they would lay
+            what is left to the front.
+        has_ignored: Whether the labels may hold `IGNORED`.
 
     Raises:
         ConfigError: If the number of classes is not set, or 'range' has no bounds for floating-point images.
         DataError: If there is no case, or one is not what it must be; names the case.
     """
 
-    def __init__(self, cases: Sequence[LabelledImage], config: Config) -> None:
+    def __init__(
+        self,
+        cases: Sequence[LabelledImage],
+        config: Config,
+        *,
+        mirror: MirrorRule | None = None,
+        has_ignored: bool = False,
+    ) -> None:
         if config.model.num_classes is None:
             raise ConfigError("model.num_classes: not set", hint="take it from the dataset before training")
         if not cases:
             raise DataError("no training cases", hint="choose a fold that leaves cases to train on")
         num_channels = config.model.in_channels or cases[0].image.shape[0]
         for case in cases:
-            _check_case(case, num_channels, config.model.num_classes)
+            _check_shape(case, num_channels, config.model.ndim)
+            _check_labels(case, config.model.num_classes, has_ignored)
         self._cases = tuple(cases)
-        self._normalizations = tuple(_normalization(case, config.data) for case in cases)
-        self._spatial = spatial_ranges(config.augmentation)
+        self._config = config
+        self._mirror = mirror if mirror is not None and mirror.has_pairs else None
+        spatial = spatial_ranges(config.augmentation)
+        self._spatial = spatial if self._mirror is None else replace(spatial, quarter_turns=False)
         self._intensity = intensity_ranges(config.augmentation, config.data)
-        self._patch_size = config.data.patch_size
-        self._margin = config.model.margin
-        self._seed = config.train.seed
-        self._batch_size = config.train.batch_size
-        self._steps_per_epoch = config.train.steps_per_epoch
+        self._shape = PatchShape(config.data.patch_size, config.model.margin)
+        # what would take reading a whole map is found when it is first needed; anew in two threads at worst
+        self._normalizations = [_normalization_unless_slow(case, config.data) for case in cases]
+        self._points = [case.points for case in cases]
 
     @property
-    def label_size(self) -> tuple[int, int]:
-        """Rows and columns of a patch's labels."""
-        rows, columns = self._patch_size
-        return rows - 2 * self._margin, columns - 2 * self._margin
+    def label_size(self) -> tuple[int, ...]:
+        """Pixels of a patch's labels along each axis."""
+        return self._shape.label_size
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of an epoch: as set, or as many as have about as many labelled pixels as all cases together."""
-        if self._steps_per_epoch is not None:
-            return self._steps_per_epoch
+        """Steps of an epoch: as set, or as `train.epoch_unit` says.
+
+        They have about as many labelled pixels as all cases together, or `data.patches_per_case` patches of each.
+        """
+        train = self._config.train
+        if train.steps_per_epoch is not None:
+            return train.steps_per_epoch
+        if train.epoch_unit == "cases":
+            return math.ceil(len(self._cases) * self._config.data.patches_per_case / train.batch_size)
         num_pixels = sum(case.labels.size for case in self._cases)
-        return math.ceil(num_pixels / (self._batch_size * math.prod(self.label_size)))
+        return math.ceil(num_pixels / (train.batch_size * math.prod(self.label_size)))
 
     def __getitem__(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """The batch of a step, counted from 0 over the whole training.
@@ -84,36 +111,63 @@ class PatchSampler:
         """
         if operator.index(step) < 0:
             raise IndexError(f"steps are counted from 0, got {step}")
-        first = step * self._batch_size
-        patches = [self._patch(number) for number in range(first, first + self._batch_size)]
+        first = step * self._config.train.batch_size
+        patches = [self._patch(number) for number in range(first, first + self._config.train.batch_size)]
         images, labels = zip(*patches, strict=True)
         return np.stack(images), np.stack(labels).astype(np.int32)
 
     def case_index(self, number: int) -> int:
         """Which case the patch of a number, counted over the whole training, is cut from."""
-        turn, place = divmod(number, len(self._cases))
-        return int(_order(self._seed, turn, len(self._cases))[place])
+        turn, place = divmod(number // self._config.data.patches_per_case, len(self._cases))
+        return int(_order(self._config.train.seed, turn, len(self._cases))[place])
 
     def _patch(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """`(C, *patch)` image and `(*label_size)` labels of the patch of a number."""
         index = self.case_index(number)
         case = self._cases[index]
-        rng = np.random.default_rng((self._seed, PATCH_STREAM, number))
-        height, width = case.labels.shape
-        grid = draw_grid(self._spatial, (height, width), self._patch_size, self._margin, rng)
-        region = self._normalizations[index](mirrored_crop(case.image, grid.start, grid.size))
+        rng = np.random.default_rng((self._config.train.seed, PATCH_STREAM, number))
+        target = self._target(index, rng) if self._wants_foreground(number, rng) else None
+        grid = draw_grid(self._spatial, self._shape, case.size, rng, spacing=case.spacing, target=target)
+        region = self._normalization(index)(mirrored_crop(case.image, grid.start, grid.size))
         image = vary_intensity(grid.sample_image(region), self._intensity, rng)
-        labels = grid.sample_labels(mirrored_crop(case.labels, grid.start, grid.size), self._margin)
+        labels = grid.sample_labels(mirrored_crop(case.labels, grid.start, grid.size), self._shape.margin)
+        if self._mirror is not None and _lateral_axis(case) in grid.mirrored:
+            labels = self._mirror(labels)
         return image, labels
+
+    def _wants_foreground(self, number: int, rng: np.random.Generator) -> bool:
+        share, batch_size = self._config.data.foreground_share, self._config.train.batch_size
+        if share == 0:
+            return False
+        if batch_size == 1:
+            return rng.random() < share
+        return number % batch_size >= batch_size - max(1, round(batch_size * share))
+
+    def _target(self, index: int, rng: np.random.Generator) -> tuple[int, ...] | None:
+        """A pixel of the case that is not background, or None if it has none."""
+        points = self._points[index]
+        if points is None:
+            points = foreground_points(self._cases[index].labels, self._config.model.num_classes or 0)
+            self._points[index] = points
+        return pick_point(points, rng) if len(points) else None
+
+    def _normalization(self, index: int) -> Normalization:
+        found = self._normalizations[index]
+        if found is None:
+            found = _fit(self._cases[index], self._config.data)
+            self._normalizations[index] = found
+        return found
 
 
 def spatial_ranges(settings: AugmentationSettings) -> SpatialRanges:
     """The spatial part of the settings."""
     return SpatialRanges(
         flip=settings.flip,
+        flip_axes=settings.flip_axes,
         quarter_turns=settings.quarter_turns,
         affine_probability=settings.affine_probability,
         rotation=settings.rotation,
+        in_plane=settings.in_plane,
         scale=settings.scale,
         shear=settings.shear,
         shift=settings.shift,
@@ -143,16 +197,24 @@ def _order(seed: int, turn: int, num_cases: int) -> NDArray[np.int64]:
     return order
 
 
-def _check_case(case: LabelledImage, num_channels: int, num_classes: int) -> None:
+def _check_shape(case: LabelledImage, num_channels: int, ndim: int) -> None:
     shape = case.image.shape
-    if case.image.ndim != 3 or shape[0] != num_channels:
+    if len(shape) != 1 + ndim or shape[0] != num_channels:
+        axes = "(C, Y, X)" if ndim == 2 else "(C, Z, Y, X)"
         raise DataError(
-            f"{case.id}: image has shape {shape}, but the network takes (C, H, W) with {num_channels} channels",
-            hint="prepare the dataset from images with the same channels",
+            f"{case.id}: image has shape {shape}, but the network takes {axes} with {num_channels} channels",
+            hint="prepare the dataset from images with the same channels"
+            if len(shape) == 1 + ndim
+            else "set model.ndim to 2 for images and to 3 for volumes, or choose a preset that does",
         )
-    if case.labels.shape != shape[1:] or case.labels.size == 0:
-        raise DataError(f"{case.id}: labels are {case.labels.shape} px but their image is {shape[1:]} px")
-    highest = int(case.labels.max())
+    if case.labels.size == 0:
+        raise DataError(f"{case.id}: image has no pixels, its shape is {shape}", hint="leave it out of the dataset")
+
+
+def _check_labels(case: LabelledImage, num_classes: int, has_ignored: bool) -> None:
+    if _is_map(case.labels):  # looked at when it was prepared
+        return
+    highest = int(case.labels.max(initial=0, where=case.labels != IGNORED) if has_ignored else case.labels.max())
     if highest >= num_classes:
         raise DataError(
             f"{case.id}: labels hold the value {highest}, but {num_classes} classes allow 0 to {num_classes - 1}",
@@ -160,7 +222,21 @@ def _check_case(case: LabelledImage, num_channels: int, num_classes: int) -> Non
         )
 
 
-def _normalization(case: LabelledImage, data: DataSettings) -> Normalization:
+def _is_map(array: NDArray[Any]) -> bool:
+    return isinstance(array, np.memmap)
+
+
+def _lateral_axis(case: LabelledImage) -> int:
+    return len(case.size) - 1 if case.geometry is None else case.geometry.lateral_axis
+
+
+def _normalization_unless_slow(case: LabelledImage, data: DataSettings) -> Normalization | None:
+    """The normalisation of a case, or None if the whole map of a file would have to be read."""
+    is_slow = _is_map(case.image) and data.normalization != "range" and case.statistics is None
+    return None if is_slow else _fit(case, data)
+
+
+def _fit(case: LabelledImage, data: DataSettings) -> Normalization:
     lower, upper = data.lower, data.upper
     if data.normalization == "range" and (lower is None or upper is None):
         if case.image.dtype.kind == "f":
@@ -172,7 +248,7 @@ def _normalization(case: LabelledImage, data: DataSettings) -> Normalization:
         lower, upper = least if lower is None else lower, largest if upper is None else upper
         if lower >= upper:
             raise ConfigError(f"data.lower {lower:g}, data.upper {upper:g}: empty range", hint="set both, or neither")
-    if case.image.dtype.kind == "f" and not np.isfinite(case.image).all():
+    if case.image.dtype.kind == "f" and not _is_map(case.image) and not np.isfinite(case.image).all():
         raise DataError(f"{case.id}: image has values that are not finite", hint="replace NaN and infinity first")
     try:
         return fit_normalization(

@@ -1,0 +1,221 @@
+"""Where the pixels of a patch lie in its image, and cutting the patch out; in 2D and 3D.
+
+An image is resampled once, along one map of coordinates. What lies beyond it is its mirror image, so that a turned
+patch has no empty corners. A map that only flips, turns by quarters or crops moves whole pixels, and then nothing is
+resampled at all.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+Matrix = NDArray[np.float64]
+Size = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchGrid:
+    """Where every pixel of a patch lies in its image, and the region of the image that this takes.
+
+    The region is cut by `mirrored_crop(image, grid.start, grid.size)`; it is all that need be read.
+
+    Args:
+        start: First index of the region along each axis; may lie outside of the image.
+        size: Pixels of the region along each axis.
+        turn: `(ndim, ndim)` map of offsets in the patch to offsets in the region. Where `coordinates` is None it is
+            of 0, 1 and -1, and every patch pixel is a region pixel.
+        coordinates: `(ndim, *patch)` float32 place in the region of every patch pixel.
+        mirrored: Axes of the image that were mirrored on purpose, before anything was turned.
+    """
+
+    start: Size
+    size: Size
+    turn: Matrix
+    coordinates: NDArray[np.float32] | None
+    mirrored: tuple[int, ...] = ()
+
+    def sample_image(self, region: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The patch of an image, linear between pixels.
+
+        Linear, so that no value leaves the range of its neighbours.
+
+        Args:
+            region: `(C, *size)` float32.
+
+        Returns:
+            `(C, *patch)` float32, contiguous; it may share memory with `region`.
+        """
+        self._check(region)
+        if self.coordinates is None:
+            return np.ascontiguousarray(self._turned(region))
+        patch = np.empty((region.shape[0], *self.coordinates.shape[1:]), np.float32)
+        for channel, target in zip(region, patch, strict=True):
+            _resample(channel, self.coordinates, target, order=1)
+        return patch
+
+    def sample_labels(self, region: NDArray[np.uint8], margin: int = 0) -> NDArray[np.uint8]:
+        """The labels of the patch but for `margin` pixels at each border, each of the nearest pixel.
+
+        Args:
+            region: `size` uint8.
+            margin: Pixels of the patch at each border that have no label.
+
+        Returns:
+            uint8, smaller than the patch by `2 * margin` along each axis, contiguous; it may share memory with
+            `region`.
+        """
+        self._check(region)
+        if region.dtype != np.uint8:
+            raise TypeError(f"labels must be uint8, not {region.dtype}")
+        if self.coordinates is None:
+            return np.ascontiguousarray(_without_margin(self._turned(region), margin))
+        coordinates = np.stack([_without_margin(places, margin) for places in self.coordinates])
+        labels = np.empty(coordinates.shape[1:], np.uint8)
+        _resample(region, coordinates, labels, order=0)
+        return labels
+
+    def _check(self, region: NDArray[Any]) -> None:
+        if region.shape[-len(self.size) :] != self.size:
+            raise ValueError(f"the region must be {self.size} px, not {region.shape[-len(self.size) :]}")
+
+    def _turned(self, region: NDArray[Any]) -> NDArray[Any]:
+        num_others = region.ndim - len(self.size)
+        axes = np.abs(self.turn).argmax(axis=0)
+        region = region.transpose(*range(num_others), *(num_others + axes))
+        return region[(..., *(slice(None, None, int(step)) for step in self.turn.sum(axis=0)))]
+
+
+def place_patch(
+    patch_size: Sequence[int], center: ArrayLike, linear: Matrix, displacements: Matrix | None = None
+) -> PatchGrid:
+    """Lay a patch into an image.
+
+    A patch pixel at offset d from the patch's centre lies at `center + linear @ d`, plus its displacement.
+
+    Args:
+        patch_size: Pixels of the patch along each axis.
+        center: Place in the image of the patch's centre; that of n pixels is (n - 1) / 2.
+        linear: `(ndim, ndim)` map of offsets, such as a product of those in `unetcli.core.linear_maps`.
+        displacements: `(ndim, *G)` in pixels along each axis, on a grid from corner to corner of the patch.
+    """
+    offset = np.asarray(center) - linear @ ((np.array(patch_size) - 1) / 2)
+    if displacements is None and _moves_whole_pixels(linear, offset):
+        last = linear @ (np.array(patch_size) - 1)
+        first = offset + np.minimum(last, 0)
+        return PatchGrid(_as_size(first), _as_size(np.abs(last) + 1), linear, None)
+    coordinates = np.empty((len(patch_size), *patch_size), np.float32)
+    start, size = np.empty(len(patch_size)), np.empty(len(patch_size))
+    for axis, steps in enumerate(linear):
+        places = _along_axis(patch_size, steps, offset[axis])
+        if displacements is not None:
+            places += upsample_cubic(displacements[axis], patch_size)
+        start[axis] = np.floor(places.min())
+        size[axis] = np.ceil(places.max()) - start[axis] + 1
+        np.subtract(places, start[axis], out=coordinates[axis], casting="same_kind")
+    return PatchGrid(_as_size(start), _as_size(size), linear, coordinates)
+
+
+def mirrored_crop(array: NDArray[Any], start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
+    """Cut a region out of an array that is mirrored about its border pixels without end.
+
+    Only pixels between the least and the largest index that the region shows are looked at, so that no more of a
+    mapped file is read.
+
+    Args:
+        array: `(..., *S)`.
+        start: First index along each of the last axes; may be negative or beyond the array.
+        size: Pixels of the region along each of them.
+
+    Returns:
+        `(..., *size)`; a view where the region lies inside of the array.
+    """
+    whole = array.shape[-len(size) :]
+    inside = [s >= 0 and s + n <= w for s, n, w in zip(start, size, whole, strict=True)]
+    if all(inside):
+        return array[(..., *(slice(s, s + n) for s, n in zip(start, size, strict=True)))]
+    indices = [_mirrored(s, n, w) for s, n, w in zip(start, size, whole, strict=True)]
+    firsts = [int(places.min()) for places in indices]
+    crop = array[(..., *(slice(f, int(places.max()) + 1) for f, places in zip(firsts, indices, strict=True)))]
+    for axis, places in enumerate(indices):
+        if not inside[axis]:
+            crop = np.take(crop, places - firsts[axis], axis=axis - len(size))
+    return crop
+
+
+def upsample_cubic(coarse: Matrix, size: Sequence[int]) -> Matrix:
+    """Interpolate `(*G)` values, laid from corner to corner, at `size` pixels; returns `(*size)`.
+
+    Cubic convolution (Keys 1981, a = -0.5) axis by axis, with the border values repeated. Displacements on a coarse
+    grid made dense in this way are the elastic deformation of Ronneberger et al. 2015, section 3.1
+    (arXiv:1505.04597).
+    """
+    values = coarse
+    *firsts, last = (_cubic_weights(points, n) for points, n in zip(coarse.shape, size, strict=True))
+    for axis, weights in enumerate(firsts):
+        shape = values.shape
+        flat = weights @ values.reshape(*shape[:axis], shape[axis], -1)
+        values = flat.reshape(*shape[:axis], len(weights), *shape[axis + 1 :])
+    return values @ last.T
+
+
+@functools.lru_cache(maxsize=16)
+def _cubic_weights(num_points: int, length: int) -> Matrix:
+    """`(length, num_points)` weights of the points for each pixel."""
+    places = np.linspace(0, num_points - 1, length)
+    first = np.floor(places).astype(np.int64) - 1
+    weights = np.zeros((length, num_points))
+    for step in range(4):
+        distance = np.abs(places - (first + step))
+        near = (1.5 * distance - 2.5) * distance**2 + 1
+        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+        weight = np.where(distance <= 1, near, np.where(distance < 2, far, 0))
+        np.add.at(weights, (np.arange(length), np.clip(first + step, 0, num_points - 1)), weight)
+    weights.setflags(write=False)
+    return weights
+
+
+def _along_axis(patch_size: Sequence[int], steps: Matrix, offset: float) -> Matrix:
+    """`(*patch_size)` places along one axis of the image; `steps` is what a step along each patch axis adds."""
+    places: Matrix = np.array(offset)
+    for length, step in zip(patch_size, steps, strict=True):
+        places = np.add.outer(places, step * np.arange(length, dtype=np.float64))
+    return places
+
+
+def _resample(source: NDArray[Any], coordinates: NDArray[np.float32], target: NDArray[Any], order: int) -> None:
+    """Fill `target` with what lies at the coordinates: between pixels for order 1, at the nearest for order 0."""
+    if source.ndim == 2:
+        rows, columns = coordinates
+        method = cv2.INTER_LINEAR if order else cv2.INTER_NEAREST
+        cv2.remap(source, columns, rows, method, dst=target, borderMode=cv2.BORDER_REFLECT_101)
+    else:
+        ndimage.map_coordinates(source, coordinates, output=target, order=order, mode="nearest", prefilter=False)
+
+
+def _without_margin(array: NDArray[Any], margin: int) -> NDArray[Any]:
+    return array[tuple(slice(margin, length - margin) for length in array.shape)]
+
+
+def _moves_whole_pixels(linear: Matrix, offset: NDArray[np.float64]) -> bool:
+    steps = np.abs(linear)
+    is_lattice = np.isin(steps, (0, 1)).all() and (steps.sum(axis=0) == 1).all() and (steps.sum(axis=1) == 1).all()
+    return bool(is_lattice) and np.array_equal(offset, np.rint(offset))
+
+
+def _mirrored(start: int, length: int, whole: int) -> NDArray[np.int64]:
+    """Indices of `length` places from `start` on an axis of `whole` pixels, mirrored about its border pixels."""
+    period = max(2 * (whole - 1), 1)
+    places = np.arange(start, start + length) % period
+    return np.minimum(places, period - places) if whole > 1 else np.zeros(length, np.int64)
+
+
+def _as_size(values: NDArray[Any]) -> Size:
+    return tuple(int(value) for value in values)
