@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from unetcli.evaluation import Agreement, compare, evaluate
+from unetcli.core.geometry import Geometry
+from unetcli.core.surface import measure_surfaces
+from unetcli.evaluation import Agreement, Measures, Prediction, compare, evaluate
 
 ABSENT = {"dice": None, "iou": None, "precision": None, "recall": None}
 
@@ -18,6 +20,7 @@ class Case:
     id: str
     image: np.ndarray
     labels: np.ndarray
+    geometry: Geometry | None = None
 
 
 def make_case(name, probabilities, labels):
@@ -53,6 +56,7 @@ def test_one_case_by_hand():
         "num_cases": 1,
         "pixel_accuracy": 0.5,
         "mean_iou": third,
+        "foreground_dice": 0.5,
         "classes": {"background": each, "cell": each},
         "zoo_dice": dice,
     }
@@ -76,9 +80,12 @@ def test_cases_are_summed_as_pixels_and_the_zoos_dice_as_a_mean():
 def test_a_row_has_every_measure_of_every_class():
     (row,) = evaluate([RIGHT], two_classes, ["background", "cell"]).rows()
 
-    measures = [f"{name}_{measure}" for name in ("background", "cell") for measure in ABSENT]
-    assert list(row) == ["case", "pixel_accuracy", "mean_iou", *measures, "zoo_dice", "zoo_dice_388"]
-    assert {row[measure] for measure in measures} == {1}
+    overlaps = [*ABSENT, "specificity"]
+    measures = [f"{name}_{measure}" for name in ("background", "cell") for measure in [*overlaps, "volume_difference"]]
+    overall = ["case", "pixel_accuracy", "mean_iou", "foreground_dice"]
+    assert list(row) == [*overall, *measures, "zoo_dice", "zoo_dice_388"]
+    assert {row[f"{name}_{measure}"] for name in ("background", "cell") for measure in overlaps} == {1}
+    assert row["cell_volume_difference"] == 0
     assert row["zoo_dice_388"] is None
 
 
@@ -107,6 +114,199 @@ def test_every_case_is_shown_once_with_its_scores():
 def test_without_a_case_there_is_nothing_to_evaluate():
     with pytest.raises(ValueError, match="no case"):
         evaluate([], two_classes, ["background", "cell"])
+
+
+def labels_of_pixels(image):
+    """The labels that an image is made of."""
+    return Prediction(image[0].astype(np.uint8))
+
+
+def test_labels_are_measured_as_scores_are_and_only_the_soft_measure_is_missing():
+    of_scores = evaluate([RIGHT, HALF], two_classes, "ab").summary()
+
+    of_labels = evaluate([RIGHT, HALF], lambda image: Prediction((image[0] > 0.5).astype(np.uint8)), "ab").summary()
+    of_both = evaluate([RIGHT, HALF], lambda image: Prediction(two_classes(image).argmax(0), two_classes(image)), "ab")
+
+    assert of_labels == {name: value for name, value in of_scores.items() if name != "zoo_dice"}
+    assert of_both.summary() == of_scores
+
+
+def test_a_prediction_is_handed_on_as_it_was_given():
+    shown = []
+
+    evaluate([HALF], labels_of_pixels, "ab", on_case=lambda case, given: shown.append((case, given)))
+
+    assert shown[0][0] is HALF
+    assert isinstance(shown[0][1], Prediction)
+
+
+def test_membranes_cannot_be_measured_by_labels():
+    with pytest.raises(ValueError, match="membranes are measured by scores"):
+        evaluate([HALF], labels_of_pixels, "ab", membrane=True)
+
+
+# over cases
+
+
+def test_the_worst_case_is_first_and_last_those_without_foreground():
+    cases = [
+        make_case("right", [[0, 1]], [[0, 1]]),
+        make_case("empty", [[0, 0]], [[0, 0]]),
+        make_case("wrong", [[0, 1]], [[1, 0]]),
+        make_case("half", [[0, 1]], [[1, 1]]),
+    ]
+
+    result = evaluate(cases, labels_of_pixels, ["background", "cell"])
+
+    assert [row["case"] for row in result.rows()] == ["wrong", "half", "right", "empty"]
+    assert [row["foreground_dice"] for row in result.rows()] == [0, pytest.approx(2 / 3), 1, None]
+    assert [case.id for case in result.cases] == ["right", "empty", "wrong", "half"]
+
+
+def test_the_foreground_dice_is_the_mean_over_classes_of_the_mean_over_cases():
+    cases = [make_case("a", [[1, 1, 0]], [[1, 2, 0]]), make_case("b", [[1, 0, 0]], [[1, 0, 0]])]
+
+    summary = evaluate(cases, labels_of_pixels, ["background", "anterior", "posterior", "nowhere"]).summary()
+
+    # anterior 2/3 and 1; posterior 0 and absent; nowhere in neither
+    assert summary["foreground_dice"] == pytest.approx(((2 / 3 + 1) / 2 + 0) / 2)
+
+
+def test_statistics_leave_out_a_class_that_is_nowhere_and_count_it():
+    cases = [
+        make_case("a", [[0, 1]], [[0, 1]]),
+        make_case("b", [[0, 0]], [[0, 0]]),
+        make_case("c", [[0, 0]], [[0, 1]]),
+        make_case("d", [[1, 0, 0, 0]], [[1, 1, 1, 0]]),
+    ]
+
+    dice = evaluate(cases, labels_of_pixels, ["background", "cell"]).statistics()["cell"]["dice"]
+
+    assert dice == {"mean": 0.5, "median": 0.5, "low": 0, "high": 1, "num_cases": 3, "num_undefined": 1}
+
+
+def test_statistics_of_one_case_have_no_interval_and_of_none_no_mean():
+    statistics = evaluate([make_case("a", [[0, 0]], [[0, 0]])], labels_of_pixels, ["background", "cell"]).statistics()
+
+    nothing = {"low": None, "high": None}
+    assert statistics["background"]["dice"] == {"mean": 1, "median": 1, "num_cases": 1, "num_undefined": 0} | nothing
+    assert statistics["cell"]["dice"] == {"mean": None, "median": None, "num_cases": 0, "num_undefined": 1} | nothing
+
+
+def test_statistics_are_the_same_every_time_and_whatever_else_is_measured(rng):
+    cases = [make_case(str(i), rng.integers(0, 2, (3, 4)), rng.integers(0, 2, (3, 4))) for i in range(7)]
+    result = evaluate(cases, labels_of_pixels, ["background", "cell"])
+
+    assert result.statistics() == result.statistics()
+    assert result.statistics()["cell"] == evaluate(cases, labels_of_pixels, ["x", "cell"]).statistics()["cell"]
+
+
+# volumes
+
+GRID = Geometry((3, 4, 5), (2.0, 1.0, 0.5))
+
+
+def make_volume(name, predicted, labels, geometry=GRID):
+    return Case(name, np.array([predicted], np.uint8), np.array(labels, np.uint8), geometry)
+
+
+@pytest.fixture
+def moved():
+    """A structure of 2 x 2 x 2 voxels of 1 mm3, predicted one voxel of 0.5 mm further, and a second that is missed."""
+    labels, predicted = np.zeros((2, *GRID.size), np.uint8)
+    labels[:2, :2, :2], predicted[:2, :2, 1:3] = 1, 1
+    labels[2, 3, 4] = 2
+    return make_volume("moved", predicted, labels)
+
+
+def test_volumes_and_distances_are_in_mm(moved):
+    (row,) = evaluate([moved], labels_of_pixels, "xyz", Measures(distances=True, tolerance=0.4)).rows()
+
+    # all 8 voxels of each are surface, and half of them common
+    found = {name: row[f"y_{name}"] for name in ("hd95_mm", "asd_mm", "assd_mm", "surface_dice")}
+    assert found == {"hd95_mm": 0.5, "asd_mm": 0.25, "assd_mm": 0.25, "surface_dice": 0.5}
+    assert (row["y_volume_mm3"], row["y_predicted_volume_mm3"], row["y_volume_difference"]) == (8, 8, 0)
+    assert (row["z_volume_mm3"], row["z_predicted_volume_mm3"], row["z_volume_difference"]) == (1, 0, -1)
+    assert row["z_volume_difference_ml"] == -0.001
+    assert row["y_specificity"] == 1 - 4 / 52
+
+
+def test_a_class_that_was_missed_has_no_distance_and_the_background_none_at_all(moved):
+    (row,) = evaluate([moved], labels_of_pixels, "xyz", Measures(distances=True)).rows()
+
+    assert [row[f"z_{name}"] for name in ("hd95_mm", "asd_mm", "assd_mm", "surface_dice", "dice")] == [None] * 4 + [0]
+    assert not [name for name in row if name.startswith("x_") and name.endswith("mm")]
+    assert "x_surface_dice" not in row
+
+
+def test_distances_are_in_the_statistics(moved):
+    shifted = evaluate([moved, moved], labels_of_pixels, "xyz", Measures(distances=True)).statistics()
+
+    assert shifted["y"]["hd95_mm"]["mean"] == 0.5
+    assert shifted["y"]["hd95_mm"]["num_cases"] == 2
+    assert shifted["z"]["hd95_mm"]["num_undefined"] == 2
+
+
+def test_distances_are_measured_only_where_asked_for_and_in_mm(moved):
+    tilted = Geometry(GRID.size, GRID.spacing, direction=((0, 0.6, 0.8), (0, 1, 0), (1, 0, 0)))
+
+    for case, measures in [
+        (moved, Measures()),
+        (make_volume("pixels", moved.image[0], moved.labels, None), Measures(distances=True)),
+        (make_volume("tilted", moved.image[0], moved.labels, tilted), Measures(distances=True)),
+    ]:
+        (result,) = evaluate([case], labels_of_pixels, "xyz", measures).cases
+        assert result.surfaces == ()
+
+
+def test_the_volume_of_a_voxel_of_a_tilted_grid_is_less_than_the_product_of_its_sides(moved):
+    tilted = Geometry(GRID.size, GRID.spacing, direction=((0, 0.6, 0.8), (0, 1, 0), (1, 0, 0)))
+
+    (row,) = evaluate([make_volume("tilted", moved.image[0], moved.labels, tilted)], labels_of_pixels, "xyz").rows()
+
+    assert row["y_volume_mm3"] == pytest.approx(8 * 0.8)
+
+
+def test_ignored_pixels_count_nowhere(moved):
+    labels = np.where(moved.image[0] == moved.labels, moved.labels, 255)
+    ignoring = Measures(distances=True, ignored=255)
+
+    case = make_volume("ignoring", moved.image[0], labels)
+    summary = evaluate([case], labels_of_pixels, "xyz", ignoring).summary()
+    (result,) = evaluate([case], labels_of_pixels, "xyz", ignoring).cases
+
+    assert summary["pixel_accuracy"] == summary["classes"]["y"]["dice"] == 1
+    assert summary["classes"]["z"]["dice"] is None
+    assert result.counts.true_positive.sum() == (labels != 255).sum()
+    # of both only the common half is left, at distance 0
+    assert result.surfaces[0] == measure_surfaces(labels == 1, labels == 1)
+
+
+def test_ignored_pixels_do_not_count_in_the_zoos_dice():
+    ignoring = make_case("ignoring", [[0.9, 0.1, 0.8, 0.3, 0.7]], [[0, 0, 1, 1, 255]])
+
+    summary = evaluate([ignoring], two_classes, "ab", Measures(ignored=255)).summary()
+
+    assert summary["zoo_dice"] == evaluate([HALF], two_classes, "ab").summary()["zoo_dice"]
+
+
+def test_the_zoos_dice_of_volumes_pools_the_foreground_of_each_and_is_their_mean(moved):
+    right = make_volume("right", moved.labels, moved.labels)
+    background = make_volume("background", np.zeros(GRID.size), np.zeros(GRID.size))
+
+    cases = [moved, right, background]
+    summary = evaluate(cases, labels_of_pixels, "xyz", Measures(zoo_volumes=True)).summary()
+
+    # 4 of 9 true and 8 predicted voxels; 1; nothing to find
+    assert summary["zoo_foreground_dice"] == pytest.approx((2 * 4 / 17 + 1) / 2)
+    assert "zoo_foreground_dice" not in evaluate(cases, labels_of_pixels, "xyz").summary()
+
+
+def test_everything_of_volumes_is_json(moved):
+    result = evaluate([moved], labels_of_pixels, "xyz", Measures(distances=True, zoo_volumes=True))
+
+    for value in (result.summary(), result.rows(), result.statistics()):
+        assert json.loads(json.dumps(value, allow_nan=False)) == value
 
 
 # membranes

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from unetcli import report
+from unetcli.core.geometry import Geometry
 from unetcli.core.metrics import count
-from unetcli.evaluation import CaseResult, Evaluation
+from unetcli.core.surface import SurfaceMeasures
+from unetcli.evaluation import CaseResult, Evaluation, Prediction
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +23,15 @@ def off_a_terminal(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+RED, BLUE = [60, 60, 255], [255, 140, 40]  # in OpenCV's order: blue, green, red
+
+
 @dataclass(frozen=True)
 class Case:
     id: str
     image: np.ndarray
     labels: np.ndarray
+    geometry: Geometry | None = None
 
 
 def make_result(name, labels, predicted):
@@ -211,10 +217,12 @@ def test_cases_are_written_with_the_worst_first_and_those_without_a_score_last(t
 
     with (tmp_path / "evaluation" / "cases.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["case"] for row in rows] == ["bad", "fair", "good", "without cells", "empty"]
-    assert [row["mean_iou"] for row in rows] == ["0.0", "0.25", "1.0", "1.0", ""]
-    assert rows[3]["cell_dice"] == ""
-    assert json.loads((tmp_path / "evaluation" / "summary.json").read_text()) == result.summary()
+    assert [row["case"] for row in rows] == ["bad", "fair", "good", "empty", "without cells"]
+    assert [row["foreground_dice"] for row in rows] == ["0.0", "0.6666666666666666", "1.0", "", ""]
+    assert [row["mean_iou"] for row in rows] == ["0.0", "0.25", "1.0", "", "1.0"]
+    assert rows[4]["cell_dice"] == ""
+    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())
+    assert summary == result.summary() | {"statistics": result.statistics()}
     assert sorted(path.name for path in (tmp_path / "evaluation").iterdir()) == ["cases.csv", "summary.json"]
 
 
@@ -237,8 +245,53 @@ def test_measures_as_json_hold_the_summary_and_its_place(tmp_path, capsys, resul
     report.show_evaluation(result, tmp_path, as_json=True)
 
     out, err = capsys.readouterr()
-    assert json.loads(out) == result.summary() | {"folder": str(tmp_path)}
+    assert json.loads(out) == result.summary() | {"statistics": result.statistics(), "folder": str(tmp_path)}
     assert err == ""
+
+
+def test_each_class_is_shown_over_cases_with_how_many_it_was_in(tmp_path, capsys, result):
+    report.show_evaluation(result, tmp_path, as_json=False)
+
+    out, worst = capsys.readouterr().out.split("worst cases")
+    _, background, cell = out.split("over cases")
+    assert rows_of(background)[0] == ["measure", "mean", "median", "95 % interval of the mean", "n"]
+    assert [row[0] for row in rows_of(background)][1:] == list(report.OVER_CASES[:6])
+    assert rows_of(cell)[1] == ["dice", "0.5556", "0.6667", "0.0000 to 1.0000", "3"]
+    assert rows_of(worst)[:3] == [["case", "cell_dice"], ["bad", "0.0000"], ["fair", "0.6667"]]
+    assert len(rows_of(worst)) == 1 + 5
+
+
+def test_the_five_worst_cases_are_shown(tmp_path, capsys):
+    cases = tuple(make_result(f"case {n}", [[0, 0, 1]], [[0, 0, n % 2]]) for n in range(8))
+
+    report.show_evaluation(Evaluation(("background", "cell"), cases), tmp_path, as_json=False)
+
+    rows = rows_of(capsys.readouterr().out.split("worst cases")[1])
+    assert [row[0] for row in rows] == ["case", "case 0", "case 2", "case 4", "case 6", "case 1"]
+
+
+def test_distances_are_shown_and_written_where_there_are_some(tmp_path, capsys):
+    counts = count(np.array([0, 1]), np.array([0, 1]), 2)
+    far = CaseResult("far", counts, voxel_volume=1000.0, surfaces=(SurfaceMeasures(9.0, 5.0, 2.0, 3.0, 0.25),))
+    in_pixels = CaseResult("in pixels", counts)
+    both = Evaluation(("background", "lung"), (in_pixels, far))
+
+    report.show_evaluation(both, tmp_path, as_json=False)
+    report.save_evaluation(both, tmp_path)
+
+    out = capsys.readouterr().out
+    over = rows_of(out.split("lung, over cases")[1].split("worst cases")[0])
+    assert ["hd95_mm", "5.0000", "5.0000", "absent", "1"] in over
+    assert [row[0] for row in over][-4:] == ["hd95_mm", "asd_mm", "assd_mm", "surface_dice"]
+    assert rows_of(out.split("worst cases")[1]) == [
+        ["case", "lung_dice", "lung_hd95_mm"],
+        ["in pixels", "1.0000", "absent"],
+        ["far", "1.0000", "5.0000"],
+    ]
+    with (tmp_path / "cases.csv").open(newline="") as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert (rows["far"]["lung_hd95_mm"], rows["far"]["lung_volume_mm3"]) == ("5.0", "1000.0")
+    assert (rows["in pixels"]["lung_hd95_mm"], rows["in pixels"]["lung_volume_mm3"]) == ("", "")
 
 
 def test_an_overlay_marks_what_was_invented_red_and_what_was_missed_blue(tmp_path):
@@ -249,11 +302,11 @@ def test_an_overlay_marks_what_was_invented_red_and_what_was_missed_blue(tmp_pat
 
     report.write_overlay(Case("slice-000", image, labels), scores, tmp_path / "overlays")
 
-    red, blue, black, white = [60, 60, 255], [255, 140, 40], [0] * 3, [255] * 3  # in OpenCV's order: blue, green, red
+    black, white = [0] * 3, [255] * 3
     picture = cv2.imread(str(tmp_path / "overlays" / "slice-000.png"))
     assert picture.tolist() == [
-        [black, black, black, black, red, black],
-        [white, white, white, white, blue, white],
+        [black, black, black, black, RED, black],
+        [white, white, white, white, BLUE, white],
     ]
 
 
@@ -263,6 +316,59 @@ def test_an_overlay_of_a_flat_image_of_several_channels_shows_the_first(tmp_path
     report.write_overlay(Case("flat", image, np.zeros((2, 2), np.uint8)), np.zeros((2, 2, 2), np.float32), tmp_path)
 
     assert not cv2.imread(str(tmp_path / "flat.png")).any()
+
+
+@pytest.fixture
+def volume():
+    """3 x 4 x 5 voxels of 2 x 1 x 1 mm. Truth is the first row; slice 1 has two missed voxels and an invented one."""
+    labels = np.zeros((3, 4, 5), np.uint8)
+    labels[:, 0] = 1
+    predicted = labels.copy()
+    predicted[1, 0, 2:4], predicted[1, 3, 2] = 0, 1
+    predicted[2, 2, 1] = 1
+    image = np.broadcast_to(np.arange(3)[:, None, None], labels.shape)[np.newaxis].astype(np.float32)
+    return Case("volume", image, labels, Geometry((3, 4, 5), (2.0, 1.0, 1.0))), predicted
+
+
+def test_an_overlay_of_a_volume_shows_its_worst_slice_and_two_planes_through_it(tmp_path, volume):
+    case, predicted = volume
+
+    report.write_overlay(case, Prediction(predicted), tmp_path)
+
+    picture = cv2.imread(str(tmp_path / "volume.png"))
+    slice_1, row_0, column_2 = picture[:4, 5:], picture[4:10, 5:], picture[10:, 4:]
+    assert picture.shape == (4 + 6 + 6, 5 + 5, 3)  # slices of 2 mm are two pixels high
+    assert not picture[:4, :5].any()
+    assert slice_1[0].tolist() == [[0] * 3, [0] * 3, BLUE, BLUE, [0] * 3]
+    assert slice_1[3].tolist() == [[0] * 3, [0] * 3, RED, [0] * 3, [0] * 3]
+    for line in (0, 1):  # the last slice is on top
+        assert (row_0[line] == 255).all()
+        assert row_0[2 + line].tolist() == [[127] * 3, [127] * 3, BLUE, BLUE, [127] * 3]
+        assert not row_0[4 + line].any()
+        assert column_2[2 + line, :4].tolist() == [BLUE, [127] * 3, [127] * 3, RED]
+    assert not column_2[:, 4:].any()
+
+
+def test_ignored_voxels_are_not_marked(tmp_path, volume):
+    case, predicted = volume
+    labels = np.where(case.labels == predicted, case.labels, 255).astype(np.uint8)
+
+    report.write_overlay(Case("volume", case.image, labels), Prediction(predicted), tmp_path, ignored=255)
+
+    grey = cv2.imread(str(tmp_path / "volume.png"))
+    assert (grey[..., 0] == grey[..., 2]).all()
+    assert grey.shape == (4 + 3 + 3, 10, 3)
+
+
+def test_the_overlay_of_a_volume_without_faults_shows_where_most_is(tmp_path, volume):
+    case, _ = volume
+    labels = np.zeros_like(case.labels)
+    labels[2, 1, 3] = 1
+
+    report.write_overlay(Case("right", case.image, labels), Prediction(labels), tmp_path)
+
+    assert report._most(labels) == (2, 1, 3)
+    assert cv2.imread(str(tmp_path / "right.png")).shape == (4 + 3 + 3, 10, 3)
 
 
 # export

@@ -28,10 +28,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unetcli.evaluation import Evaluation, LabelledCase
+    from unetcli.evaluation import Evaluation, LabelledCase, Prediction
 
 FALSE_POSITIVE, FALSE_NEGATIVE = (60, 60, 255), (255, 140, 40)
 """Colours of an overlay, in BGR: predicted but not true, and true but not predicted."""
+
+OVER_CASES = (
+    *("dice", "iou", "precision", "recall", "specificity", "volume_difference"),
+    *("hd95_mm", "asd_mm", "assd_mm", "surface_dice"),
+)
+"""Measures that are shown over cases; the files have all."""
+
+NUM_WORST = 5
+"""Cases that are shown one by one."""
 
 
 def say(text: str) -> None:
@@ -74,6 +83,16 @@ def counting(what: str, total: int) -> Generator[Callable[[], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)
+
+
+@contextlib.contextmanager
+def progressing(what: str) -> Generator[Callable[[int, int], None]]:
+    """The same for work whose extent shows as it begins; what it gives is called with the pieces done and in all."""
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 class TrainingDisplay:
@@ -159,45 +178,118 @@ def show_training(outcome: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def save_evaluation(result: Evaluation, folder: Path) -> None:
-    """Write `summary.json` and `cases.csv`, the worst case first and those without a mean IoU last."""
-    write_json(folder / "summary.json", result.summary())
-    rows = sorted(result.rows(), key=lambda row: np.inf if row["mean_iou"] is None else row["mean_iou"])
+    """Write `summary.json`, with the statistics over cases, and `cases.csv`, the worst case first."""
+    write_json(folder / "summary.json", _with_statistics(result))
+    rows = result.rows()
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    columns = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(folder / "cases.csv", text.getvalue())
 
 
 def show_evaluation(result: Evaluation, folder: Path, *, as_json: bool) -> None:
-    """The measures as two tables, or as JSON."""
-    summary = result.summary()
+    """The measures as tables, or as JSON: of all pixels, of each class over the cases, and of the worst cases."""
     if as_json:
-        emit_json(summary | {"folder": str(folder)})
+        emit_json(_with_statistics(result) | {"folder": str(folder)})
         return
+    summary = result.summary()
     classes: dict[str, dict[str, Any]] = summary["classes"]
     columns = ["class", *next(iter(classes.values()))]
     table("classes", columns, [[name, *values.values()] for name, values in classes.items()])
     overall = [[name, value] for name, value in summary.items() if name != "classes"]
     table(f"all {summary['num_cases']} cases", ["measure", "value"], overall)
+    for name, measures in result.statistics().items():
+        table(f"{name}, over cases", ["measure", "mean", "median", "95 % interval of the mean", "n"], _over(measures))
+    _show_worst(result)
     say(f"tables, JSON and overlays: {folder}")
 
 
-def write_overlay(case: LabelledCase, scores: NDArray[np.float32], folder: Path) -> None:
-    """Write a PNG of a 2D case: its first channel, and beside it the same with wrong pixels coloured.
+def _with_statistics(result: Evaluation) -> dict[str, Any]:
+    return result.summary() | {"statistics": result.statistics()}
+
+
+def _over(measures: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    """Rows of a table of statistics; an interval is one text, so that its ends stay together."""
+    rows: list[list[Any]] = []
+    for name in (name for name in OVER_CASES if name in measures):
+        of = measures[name]
+        interval = None if of["low"] is None else f"{of['low']:.4f} to {of['high']:.4f}"
+        rows.append([name, of["mean"], of["median"], interval, of["num_cases"]])
+    return rows
+
+
+def _show_worst(result: Evaluation) -> None:
+    names = [f"{name}_{measure}" for name in result.classes[1:] for measure in ("dice", "hd95_mm")]
+    rows = result.rows()[:NUM_WORST]
+    shown = [name for name in names if any(name in row for row in rows)]
+    table("worst cases", ["case", *shown], [[row["case"], *(row.get(name) for name in shown)] for row in rows])
+
+
+def write_overlay(
+    case: LabelledCase, segmented: NDArray[np.float32] | Prediction, folder: Path, *, ignored: int | None = None
+) -> None:
+    """Write a PNG of a case: its first channel, and beside it the same with wrong pixels coloured.
 
     Red pixels were given a class of higher index than the true one, blue ones a lower; for two classes these
     are false positives and false negatives of the second.
+
+    Of a volume it shows the slice of the first axis with the most wrong voxels, and below it the planes of the other
+    two axes that hold most of these. Voxels are shown in true proportion, and the last slice is on top.
+
+    Args:
+        case: The image with its labels.
+        segmented: Its scores `(K, *S)`, or a prediction.
+        folder: Where the picture goes, under the name of the case.
+        ignored: Label of pixels that are never wrong.
     """
-    channel = case.image[0].astype(np.float32)
-    low, high = np.percentile(channel, (0.5, 99.5))
-    grey = ((channel - low) / max(float(high - low), 1e-6)).clip(0, 1) * 255
-    plain = np.repeat(grey.astype(np.uint8)[..., np.newaxis], 3, axis=2)
-    marked, predicted = plain.copy(), scores.argmax(axis=0)
-    marked[predicted > case.labels] = FALSE_POSITIVE
-    marked[predicted < case.labels] = FALSE_NEGATIVE
+    predicted = segmented.argmax(axis=0) if isinstance(segmented, np.ndarray) else segmented.labels
+    error = np.subtract(predicted > case.labels, predicted < case.labels, dtype=np.int8)
+    if ignored is not None:
+        error[case.labels == ignored] = 0
+    if error.ndim == 2:
+        picture = _marked(case.image[0], error)
+    else:
+        spacing = case.geometry.spacing if case.geometry else (1.0, 1.0, 1.0)
+        picture = _marked_planes(case.image[0], error, _most(error if error.any() else case.labels), spacing)
     with replacing(folder / f"{case.id}.png") as temporary:
-        temporary.write_bytes(cv2.imencode(".png", np.hstack([plain, marked]))[1].tobytes())
+        temporary.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+
+
+def _marked(channel: NDArray[Any], error: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """`(H, 2 W, 3)`: a plane in grey, and beside it the same with colours where the sign of the error is not 0."""
+    values = channel.astype(np.float32)
+    low, high = np.percentile(values, (0.5, 99.5))
+    grey = ((values - low) / max(float(high - low), 1e-6)).clip(0, 1) * 255
+    plain = np.repeat(grey.astype(np.uint8)[..., np.newaxis], 3, axis=2)
+    marked = plain.copy()
+    marked[error > 0] = FALSE_POSITIVE
+    marked[error < 0] = FALSE_NEGATIVE
+    return np.hstack([plain, marked])
+
+
+def _most(values: NDArray[Any]) -> tuple[int, int, int]:
+    """The slice of a volume with the most voxels that are not 0, and the row and the column with the most in it."""
+    plane = int(np.count_nonzero(values, axis=(1, 2)).argmax())
+    inside = values[plane] != 0
+    return plane, int(inside.sum(axis=1).argmax()), int(inside.sum(axis=0).argmax())
+
+
+def _marked_planes(
+    channel: NDArray[Any], error: NDArray[np.int8], place: tuple[int, int, int], spacing: Sequence[float]
+) -> NDArray[np.uint8]:
+    """The three planes of a volume through a place, one below the other."""
+    pictures: list[NDArray[np.uint8]] = []
+    for axis, index in enumerate(place):
+        upright = slice(None, None, -1 if axis else 1)  # the first axis grows to the head
+        shown = _marked(*(np.take(volume, index, axis)[upright] for volume in (channel, error)))
+        down, right = (size / min(spacing) for other, size in enumerate(spacing) if other != axis)
+        pictures.append(
+            np.asarray(cv2.resize(shown, None, fx=right, fy=down, interpolation=cv2.INTER_NEAREST), np.uint8)
+        )
+    width = max(picture.shape[1] for picture in pictures)
+    return np.vstack([np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0))) for picture in pictures])
 
 
 def show_predictions(done: Sequence[Mapping[str, Any]], failures: Mapping[str, str], *, as_json: bool) -> None:

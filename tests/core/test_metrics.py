@@ -17,7 +17,10 @@ from unetcli.core.metrics import (
     precision,
     recall,
     resize_as_zoo,
+    specificity,
+    volume_difference,
     zoo_dice,
+    zoo_foreground_dice,
 )
 
 NAN = float("nan")
@@ -68,6 +71,64 @@ def test_a_class_that_is_nowhere_is_nan_and_left_out_of_the_mean():
 
 def test_a_class_only_predicted_has_no_recall():
     assert recall(counts_of([0, 0], [1, 0])) == pytest.approx([1 / 2, NAN], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected_specificity", "expected_difference"),
+    [
+        ([0, 0, 1, 1], 1, 0),
+        ([0, 0, 0, 1], 1, -1 / 2),
+        ([0, 1, 1, 1], 1 / 2, 1 / 2),
+        ([1, 1, 0, 0], 0, 0),
+        ([0, 0, 0, 0], 1, -1),
+    ],
+)
+def test_specificity_and_volume_difference_of_four_pixels(predicted, expected_specificity, expected_difference):
+    counts = counts_of([0, 0, 1, 1], predicted)
+    assert specificity(counts)[1] == expected_specificity
+    assert volume_difference(counts)[1] == expected_difference
+
+
+def test_without_other_pixels_there_is_no_specificity_and_without_true_ones_no_volume_difference():
+    counts = counts_of([0, 0, 0], [0, 0, 1])
+    assert specificity(counts) == pytest.approx([NAN, 2 / 3], nan_ok=True)
+    assert volume_difference(counts) == pytest.approx([-1 / 3, NAN], nan_ok=True)
+
+
+@given(label_pairs())
+@settings(deadline=None)
+def test_specificity_is_the_recall_of_the_rest(pair):
+    labels, predicted, num_classes = pair
+    found = specificity(count(labels, predicted, num_classes))
+    for k in range(num_classes):
+        rest = recall(count((labels != k).astype(int), (predicted != k).astype(int), 2))[1]
+        assert found[k] == pytest.approx(rest, nan_ok=True)
+
+
+@given(label_pairs(), st.data())
+@settings(deadline=None)
+def test_ignored_pixels_are_as_if_they_were_not_there(pair, data):
+    labels, predicted, num_classes = pair
+    is_ignored = data.draw(npst.arrays(bool, labels.shape))
+    marked = np.where(is_ignored, 255, labels)
+
+    with_mark = count(marked, predicted, num_classes, ignored=255)
+    without = count(labels[~is_ignored], predicted[~is_ignored], num_classes)
+
+    for field in ("true_positive", "false_positive", "false_negative"):
+        np.testing.assert_array_equal(getattr(with_mark, field), getattr(without, field))
+
+
+def test_a_label_to_ignore_is_out_of_range_unless_it_is_said():
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 2\), got 0 to 255"):
+        counts_of([0, 255], [0, 1])
+
+
+def test_zoo_foreground_dice_pools_all_classes_but_the_background():
+    counts = counts_of([0, 0, 1, 1, 2, 2, 2], [1, 0, 1, 2, 2, 2, 0], 3)
+    # found 1 and 2; of 5 true and 5 predicted pixels of the foreground
+    assert zoo_foreground_dice(counts) == 2 * 3 / (5 + 5)
+    assert np.isnan(zoo_foreground_dice(counts_of([0, 0], [0, 0])))
 
 
 def test_mean_iou_without_any_foreground_is_nan():
@@ -158,6 +219,15 @@ def test_zoo_dice_of_certain_predictions_is_the_pixel_accuracy(rng):
     labels, predicted = rng.integers(0, 3, (2, 8, 9))
     accuracy = pixel_accuracy(count(labels, predicted, 3))
     assert zoo_dice(one_hot(predicted, 3), labels) == pytest.approx(accuracy, rel=1e-6)
+
+
+def test_zoo_dice_leaves_ignored_pixels_out(rng):
+    scores = rng.random((3, 4, 5), dtype=np.float32)
+    labels = rng.integers(0, 3, (4, 5))
+    marked = labels.copy()
+    marked[1:3] = 255
+    kept = [0, 3]
+    assert zoo_dice(scores, marked, ignored=255) == zoo_dice(scores[:, kept], labels[kept])
 
 
 def test_zoo_dice_refuses_what_does_not_fit():

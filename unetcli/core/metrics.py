@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Labels = NDArray[np.integer[Any]]
 Scores = NDArray[np.floating[Any]]
+Ratios = NDArray[np.float64]
 
 CHUNK = 1 << 22
 """Pixels counted at once, to bound memory on volumes."""
@@ -45,13 +46,14 @@ class Counts:
         )
 
 
-def count(labels: Labels, predicted: Labels, num_classes: int) -> Counts:
+def count(labels: Labels, predicted: Labels, num_classes: int, *, ignored: int | None = None) -> Counts:
     """Compare predicted labels with the true ones, pixel by pixel.
 
     Args:
-        labels: True labels, `(*S)`, each in [0, num_classes).
-        predicted: Predicted labels of the same shape and range.
+        labels: True labels, `(*S)`, each in [0, num_classes) or `ignored`.
+        predicted: Predicted labels of the same shape, each in [0, num_classes).
         num_classes: Number of classes K, background included.
+        ignored: A label of pixels that are left out, whatever was predicted there.
 
     Raises:
         TypeError: If an array does not hold integers.
@@ -59,6 +61,7 @@ def count(labels: Labels, predicted: Labels, num_classes: int) -> Counts:
     """
     if labels.shape != predicted.shape:
         raise ValueError(f"labels are {labels.shape} px but the prediction is {predicted.shape} px")
+    labels, predicted = _kept(labels, predicted, ignored)
     for name, array in (("labels", labels), ("prediction", predicted)):
         if not np.issubdtype(array.dtype, np.integer):
             raise TypeError(f"{name} must hold integers, got {array.dtype}")
@@ -111,6 +114,26 @@ def recall(counts: Counts) -> NDArray[np.float64]:
     return _ratio(counts.true_positive, counts.true_positive + counts.false_negative)
 
 
+def specificity(counts: Counts) -> NDArray[np.float64]:
+    """Share of the pixels that are not of a class and were not predicted as it: `TN / (TN + FP)`.
+
+    Returns:
+        `(K,)` values in [0, 1]; NaN where all pixels are of the class.
+    """
+    positive = counts.true_positive + counts.false_negative
+    negative = positive.sum() - positive
+    return _ratio(negative - counts.false_positive, negative)
+
+
+def volume_difference(counts: Counts) -> NDArray[np.float64]:
+    """How much more of each class was predicted than there is, as a share of what there is: `(FP - FN) / (TP + FN)`.
+
+    Returns:
+        `(K,)` values of at least -1, negative where too little was predicted; NaN where a class is not in the truth.
+    """
+    return _ratio(counts.false_positive - counts.false_negative, counts.true_positive + counts.false_negative)
+
+
 def pixel_accuracy(counts: Counts) -> float:
     """Share of all pixels whose predicted class is the true one; NaN if there are no pixels."""
     hits = counts.true_positive.sum()
@@ -132,7 +155,23 @@ def mean_iou(counts: Counts, background: bool = True) -> float:
     return float(present.mean()) if present.size else float("nan")
 
 
-def zoo_dice(scores: Scores, labels: Labels) -> float:
+def zoo_foreground_dice(counts: Counts) -> float:
+    """Dice of one volume as the MindSpore model zoo defines it for its 3D U-Net, to compare with its published numbers.
+
+    All classes but the background are pooled before the ratio is taken (`research/cv/Unet3d/src/utils.py`), so large
+    structures decide; a run's value is the mean over its volumes. It is not the overlap of the union of the
+    classes: a voxel given to a wrong one of them is a fault.
+
+    Returns:
+        A value in [0, 1]; NaN if there is foreground in neither prediction nor truth.
+    """
+    hits, invented, missed = (
+        field[1:].sum() for field in (counts.true_positive, counts.false_positive, counts.false_negative)
+    )
+    return float(_ratio(2 * hits, 2 * hits + invented + missed))
+
+
+def zoo_dice(scores: Scores, labels: Labels, *, ignored: int | None = None) -> float:
     """Soft "Dice" of one image as the MindSpore model zoo defines it, to compare with its published numbers.
 
     `2 <p, y> / (<p, p> + <y, y> + 1e-6)` over all pixels and classes at once, with `p` the probabilities and `y`
@@ -142,12 +181,15 @@ def zoo_dice(scores: Scores, labels: Labels) -> float:
 
     Args:
         scores: Probabilities, `(K, *S)`.
-        labels: True labels, `(*S)`, each in [0, K).
+        labels: True labels, `(*S)`, each in [0, K) or `ignored`.
+        ignored: A label of pixels to leave out.
 
     Raises:
         ValueError: If the shapes do not fit, or a label is out of range.
     """
     _check_scores(scores, labels)
+    if ignored is not None and (labels == ignored).any():
+        scores, labels = scores[:, labels != ignored], labels[labels != ignored]
     num_classes = len(scores)
     if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
         raise ValueError(f"labels must be in [0, {num_classes}), got {labels.min()} to {labels.max()}")
@@ -184,6 +226,14 @@ def resize_as_zoo(
         raise ValueError(f"labels must be 0 or 1, got {labels.min()} to {labels.max()}")
     small = [_resize(channel, size) for channel in scores]
     return np.stack(small), (_resize(labels, size) > 0.5).astype(np.uint8)
+
+
+def _kept(labels: Labels, predicted: Labels, ignored: int | None) -> tuple[Labels, Labels]:
+    """Both without the pixels whose true label is `ignored`."""
+    if ignored is None:
+        return labels, predicted
+    is_kept = labels != ignored
+    return (labels, predicted) if is_kept.all() else (labels[is_kept], predicted[is_kept])
 
 
 def _resize(channel: NDArray[np.generic], size: int) -> NDArray[np.float32]:

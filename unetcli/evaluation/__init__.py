@@ -1,0 +1,18 @@
+"""A set of cases through the network and through the measures; what `eval` shows and training selects by."""
+
+from unetcli.evaluation.agreement import Agreement, compare
+from unetcli.evaluation.measuring import CaseResult, LabelledCase, Measures, Prediction, Segment, evaluate
+from unetcli.evaluation.results import Evaluation, Value
+
+__all__ = [
+    "Agreement",
+    "CaseResult",
+    "Evaluation",
+    "LabelledCase",
+    "Measures",
+    "Prediction",
+    "Segment",
+    "Value",
+    "compare",
+    "evaluate",
+]

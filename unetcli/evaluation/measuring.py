@@ -1,0 +1,176 @@
+"""Cases through the network, one after the other, and each beside its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetcli.core import metrics
+from unetcli.core.boundary import boundary_scores
+from unetcli.core.geometry import Geometry
+from unetcli.core.surface import SurfaceMeasures, measure_surfaces
+from unetcli.evaluation.results import CaseResult, Evaluation, Value, to_value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What a network says of an image.
+
+    Args:
+        labels: `(*S)` uint8 class of every pixel.
+        scores: `(K, *S)` float32; None where they were too large to keep.
+    """
+
+    labels: NDArray[np.uint8]
+    scores: NDArray[np.float32] | None = None
+
+
+Segment = Callable[[NDArray[Any]], NDArray[np.float32] | Prediction]
+"""From an image `(C, *S)` as stored to its scores `(K, *S)`, or to a `Prediction`."""
+
+Segmented = TypeVar("Segmented", bound=NDArray[np.float32] | Prediction)
+
+
+class LabelledCase(Protocol):
+    """One image with its labels."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def image(self) -> NDArray[Any]:
+        """`(C, *S)` as stored."""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """`(*S)` class of every pixel."""
+        ...
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Where its voxels lie; None for images."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What to measure beside the overlap.
+
+    Args:
+        distances: Also measure, in mm, how far the surfaces of prediction and truth are apart, of each class but the
+            background. Left out for images without a size in mm and for grids not at right angles.
+        tolerance: Distance in mm up to which `surface_dice` counts a surface as found.
+        ignored: Label of pixels to leave out. Where surfaces are measured, they are background in truth and prediction.
+        zoo_volumes: Add the Dice by which the model zoo measures its 3D U-Net.
+    """
+
+    distances: bool = False
+    tolerance: float = 1.0
+    ignored: int | None = None
+    zoo_volumes: bool = False
+
+
+OVERLAP = Measures()
+"""Nothing but the overlap, of all pixels."""
+
+
+def evaluate(
+    cases: Sequence[LabelledCase],
+    segment: Callable[[NDArray[Any]], Segmented],
+    classes: Sequence[str],
+    measures: Measures = OVERLAP,
+    *,
+    membrane: bool = False,
+    on_case: Callable[[LabelledCase, Segmented], None] | None = None,
+) -> Evaluation:
+    """Segment every case as a whole and compare it with its labels.
+
+    Args:
+        cases: At least one.
+        segment: The network with its normalisation and tiling; see `Segment`.
+        classes: Names of the K classes.
+        measures: What to measure beside the overlap, and where.
+        membrane: Add what the ISBI 2012 stack is measured by: the zoo's Dice at 388 px, V_Rand and V_Info.
+            Class 1 is then the inside of a cell.
+        on_case: Called with every case and what `segment` gave for it.
+
+    Raises:
+        ValueError: If there are no cases, or membranes are to be measured and there are labels only.
+    """
+    if not cases:
+        raise ValueError("there is no case to evaluate")
+    results: list[CaseResult] = []
+    cell_scores: list[NDArray[np.float32]] = []
+    for case in cases:
+        segmented = segment(case.image)
+        prediction = _as_prediction(segmented)
+        results.append(_measure(case, prediction, len(classes), measures, at_zoo_size=membrane))
+        if membrane:
+            cell_scores.append(_scores(prediction)[1])
+        if on_case is not None:
+            on_case(case, segmented)
+    extra = _membrane(cell_scores, [case.labels for case in cases]) if membrane else {}
+    return Evaluation(tuple(classes), tuple(results), extra, measures.zoo_volumes)
+
+
+def _as_prediction(segmented: NDArray[np.float32] | Prediction) -> Prediction:
+    if isinstance(segmented, Prediction):
+        return segmented
+    return Prediction(segmented.argmax(axis=0).astype(np.uint8), segmented)
+
+
+def _scores(prediction: Prediction) -> NDArray[np.float32]:
+    if prediction.scores is None:
+        raise ValueError("membranes are measured by scores, and there are labels only")
+    return prediction.scores
+
+
+def _measure(
+    case: LabelledCase, prediction: Prediction, num_classes: int, wanted: Measures, *, at_zoo_size: bool
+) -> CaseResult:
+    scores, geometry = prediction.scores, case.geometry
+    counts = metrics.count(case.labels, prediction.labels, num_classes, ignored=wanted.ignored)
+    small = metrics.resize_as_zoo(_scores(prediction), case.labels) if at_zoo_size else None
+    return CaseResult(
+        case.id,
+        counts,
+        zoo_dice=None if scores is None else metrics.zoo_dice(scores, case.labels, ignored=wanted.ignored),
+        zoo_dice_388=None if small is None else metrics.zoo_dice(*small),
+        voxel_volume=geometry.voxel_volume if geometry else None,
+        surfaces=_surfaces(case, prediction.labels, num_classes, wanted),
+    )
+
+
+def _surfaces(
+    case: LabelledCase, predicted: NDArray[np.uint8], num_classes: int, wanted: Measures
+) -> tuple[SurfaceMeasures, ...]:
+    geometry, labels = case.geometry, case.labels
+    if not wanted.distances or geometry is None or geometry.is_sheared:
+        return ()
+    if wanted.ignored is not None and (is_ignored := labels == wanted.ignored).any():
+        labels, predicted = np.where(is_ignored, 0, labels), np.where(is_ignored, 0, predicted)
+    return tuple(
+        measure_surfaces(predicted == index, labels == index, geometry.spacing, tolerance=wanted.tolerance)
+        for index in range(1, num_classes)
+    )
+
+
+def _membrane(cell_scores: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.uint8]]) -> dict[str, Value]:
+    scores = boundary_scores(cell_scores, labels)
+    return {
+        f"v_{name}{suffix}": to_value(value)
+        for name, best in (("rand", scores.rand), ("info", scores.info))
+        for suffix, value in (
+            ("", best.score),
+            ("_split", best.split),
+            ("_merge", best.merge),
+            ("_threshold", best.threshold),
+        )
+    }
