@@ -50,6 +50,9 @@ def open_itk(path: Path, kind: VolumeFormat, *, num_channels: int | None = None)
             that no volume has.
     """
     fields = header_fields(path, kind)
+    lacking = [name for name in ("NDims", "DimSize", "ElementType") if name.lower() not in fields]
+    if kind == "metaimage" and lacking:  # ITK would print its own complaints
+        raise DataError(f"{path}: has a header without {' and '.join(lacking)}", hint="write its header again")
     for file in _data_files(path, fields):
         if not file.is_file():
             raise DataError(

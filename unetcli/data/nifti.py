@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from unetcli.errors import DataError
 
 Header = Any  # nibabel's Nifti1Header or Nifti2Header, whose fields are not typed
 GZIP_BEGINS = b"\x1f\x8b"
+GZIP_BITS = 31  # of zlib, for the form of gzip
 NIFTI1_BYTES, NIFTI2_BYTES = 348, 540
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 XYZ_TO_ZYX = [2, 1, 0, 3]
@@ -112,8 +114,7 @@ def read_header(path: Path) -> NiftiHeader:
     from nibabel.nifti2 import Nifti2Header
     from nibabel.spatialimages import HeaderDataError
 
-    with damage_told(f"{path}"), opened(path) as file:
-        begin = file.read(NIFTI2_BYTES)
+    begin = first_bytes(path, NIFTI2_BYTES)
     if not is_nifti(begin):
         raise DataError(f"{path}: is not a NIfTI file", hint="write it again")
     version = 1 if NIFTI1_BYTES in {int.from_bytes(begin[:4], order) for order in ("little", "big")} else 2
@@ -133,6 +134,19 @@ def read_header(path: Path) -> NiftiHeader:
     except (HeaderDataError, ValueError, KeyError, OverflowError) as error:
         raise DataError(f"{path}: has a damaged header ({error})", hint="write the file again") from error
     return NiftiHeader(header, stored, offset, 1.0 if slope is None else slope, intercept or 0.0)
+
+
+def first_bytes(path: Path, count: int) -> bytes:
+    """The first bytes of a file, or of what gzip has packed in it, even if the rest of it is damaged.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    with damage_told(f"{path}"), path.open("rb") as file:
+        begin = file.read(2**13)
+        if not begin.startswith(GZIP_BEGINS):
+            return begin[:count]
+        return zlib.decompressobj(GZIP_BITS).decompress(begin, count) or begin[:count]
 
 
 @contextmanager

@@ -6,11 +6,8 @@ A file is what its content says, whatever its suffix; a folder is a DICOM series
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import math
 import re
-import zlib
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -21,9 +18,9 @@ from unetcli.core.geometry import Geometry
 from unetcli.data.dicom import holds_dicom, is_dicom, open_dicom
 from unetcli.data.images import OTHER_BEGINS, TIF_BEGINS, ImageFile, Searched, find_files, open_image
 from unetcli.data.itk import NRRD_BEGINS, is_metaimage, open_itk
-from unetcli.data.nifti import GZIP_BEGINS, is_nifti, open_nifti
+from unetcli.data.nifti import first_bytes, is_nifti, open_nifti
 from unetcli.data.png import PNG_BEGINS
-from unetcli.data.tif import MICROMETRES, damage_told, tifffile_told
+from unetcli.data.tif import MICROMETRES, tifffile_told
 from unetcli.data.volume_file import Array, VolumeFile
 from unetcli.errors import DataError
 
@@ -65,7 +62,7 @@ def open_volume(path: Path, *, num_channels: int | None = None) -> VolumeFile:
     """
     if path.is_dir():
         return open_dicom(path, num_channels=num_channels)
-    begin = _begin(path)
+    begin = first_bytes(path, BEGIN_BYTES)
     if is_nifti(begin):
         return open_nifti(path, num_channels=num_channels)
     if begin.startswith(NRRD_BEGINS):
@@ -81,18 +78,6 @@ def open_volume(path: Path, *, num_channels: int | None = None) -> VolumeFile:
     hint = "save it as .nii.gz" + (", as `mri_convert` does" if "MGH" in kind else "")
     hint = "name the header that belongs to it, .mhd or .nhdr" if path.suffix.lower() in VOXELS_ONLY else hint
     raise DataError(f"{path}: must be NIfTI, MetaImage, NRRD, DICOM or TIF, but {found}", hint=hint)
-
-
-def _begin(path: Path) -> bytes:
-    """The first bytes of a file, or of what gzip has packed in it."""
-    with damage_told(f"{path}"), path.open("rb") as file:
-        begin = file.read(BEGIN_BYTES)
-        if not begin.startswith(GZIP_BEGINS):
-            return begin
-        file.seek(0)
-        with gzip.open(file) as inner, contextlib.suppress(EOFError, OSError, zlib.error):  # read whole, it is told of
-            return inner.read(BEGIN_BYTES) or begin
-        return begin
 
 
 def _open_tif(path: Path, num_channels: int | None) -> VolumeFile:
