@@ -297,10 +297,9 @@ def test_distances_are_shown_and_written_where_there_are_some(tmp_path, capsys):
 def test_an_overlay_marks_what_was_invented_red_and_what_was_missed_blue(tmp_path):
     image = np.array([[[10, 10, 10], [90, 90, 90]]], np.uint16)
     labels = np.array([[0, 0, 1], [1, 1, 0]], np.uint8)
-    predicted = np.array([[0, 1, 1], [1, 0, 0]])
-    scores = np.stack([predicted == 0, predicted == 1]).astype(np.float32)
+    prediction = Prediction(np.array([[0, 1, 1], [1, 0, 0]], np.uint8))
 
-    report.write_overlay(Case("slice-000", image, labels), scores, tmp_path / "overlays")
+    report.write_overlay(Case("slice-000", image, labels), prediction, tmp_path / "overlays")
 
     black, white = [0] * 3, [255] * 3
     picture = cv2.imread(str(tmp_path / "overlays" / "slice-000.png"))
@@ -313,7 +312,9 @@ def test_an_overlay_marks_what_was_invented_red_and_what_was_missed_blue(tmp_pat
 def test_an_overlay_of_a_flat_image_of_several_channels_shows_the_first(tmp_path):
     image = np.stack([np.full((2, 2), 7.0), np.array([[0.0, 1.0], [2.0, 3.0]])]).astype(np.float32)
 
-    report.write_overlay(Case("flat", image, np.zeros((2, 2), np.uint8)), np.zeros((2, 2, 2), np.float32), tmp_path)
+    labels = np.zeros((2, 2), np.uint8)
+
+    report.write_overlay(Case("flat", image, labels), Prediction(labels), tmp_path)
 
     assert not cv2.imread(str(tmp_path / "flat.png")).any()
 

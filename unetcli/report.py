@@ -227,9 +227,7 @@ def _show_worst(result: Evaluation) -> None:
     table("worst cases", ["case", *shown], [[row["case"], *(row.get(name) for name in shown)] for row in rows])
 
 
-def write_overlay(
-    case: LabelledCase, segmented: NDArray[np.float32] | Prediction, folder: Path, *, ignored: int | None = None
-) -> None:
+def write_overlay(case: LabelledCase, prediction: Prediction, folder: Path, *, ignored: int | None = None) -> None:
     """Write a PNG of a case: its first channel, and beside it the same with wrong pixels coloured.
 
     Red pixels were given a class of higher index than the true one, blue ones a lower; for two classes these
@@ -240,12 +238,11 @@ def write_overlay(
 
     Args:
         case: The image with its labels.
-        segmented: Its scores `(K, *S)`, or a prediction.
+        prediction: What was found in it.
         folder: Where the picture goes, under the name of the case.
         ignored: Label of pixels that are never wrong.
     """
-    predicted = segmented.argmax(axis=0) if isinstance(segmented, np.ndarray) else segmented.labels
-    error = np.subtract(predicted > case.labels, predicted < case.labels, dtype=np.int8)
+    error = np.subtract(prediction.labels > case.labels, prediction.labels < case.labels, dtype=np.int8)
     if ignored is not None:
         error[case.labels == ignored] = 0
     if error.ndim == 2:

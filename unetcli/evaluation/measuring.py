@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,6 @@ class Prediction:
 
     labels: NDArray[np.uint8]
     scores: NDArray[np.float32] | None = None
-
-
-Segment = Callable[[NDArray[Any]], NDArray[np.float32] | Prediction]
-"""From an image `(C, *S)` as stored to its scores `(K, *S)`, or to a `Prediction`."""
-
-Segmented = TypeVar("Segmented", bound=NDArray[np.float32] | Prediction)
 
 
 class LabelledCase(Protocol):
@@ -59,6 +53,10 @@ class LabelledCase(Protocol):
         ...
 
 
+Segment = Callable[[LabelledCase], Prediction]
+"""The network with its normalisation and tiling; it is given the case since where a voxel lies may matter to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measures:
     """What to measure beside the overlap.
@@ -83,23 +81,23 @@ OVERLAP = Measures()
 
 def evaluate(
     cases: Sequence[LabelledCase],
-    segment: Callable[[NDArray[Any]], Segmented],
+    segment: Segment,
     classes: Sequence[str],
     measures: Measures = OVERLAP,
     *,
     membrane: bool = False,
-    on_case: Callable[[LabelledCase, Segmented], None] | None = None,
+    on_case: Callable[[LabelledCase, Prediction], None] | None = None,
 ) -> Evaluation:
     """Segment every case as a whole and compare it with its labels.
 
     Args:
         cases: At least one.
-        segment: The network with its normalisation and tiling; see `Segment`.
+        segment: The network with its normalisation and tiling.
         classes: Names of the K classes.
         measures: What to measure beside the overlap, and where.
         membrane: Add what the ISBI 2012 stack is measured by: the zoo's Dice at 388 px, V_Rand and V_Info.
             Class 1 is then the inside of a cell.
-        on_case: Called with every case and what `segment` gave for it.
+        on_case: Called with every case and its prediction.
 
     Raises:
         ValueError: If there are no cases, or membranes are to be measured and there are labels only.
@@ -109,21 +107,14 @@ def evaluate(
     results: list[CaseResult] = []
     cell_scores: list[NDArray[np.float32]] = []
     for case in cases:
-        segmented = segment(case.image)
-        prediction = _as_prediction(segmented)
+        prediction = segment(case)
         results.append(_measure(case, prediction, len(classes), measures, at_zoo_size=membrane))
         if membrane:
             cell_scores.append(_scores(prediction)[1])
         if on_case is not None:
-            on_case(case, segmented)
+            on_case(case, prediction)
     extra = _membrane(cell_scores, [case.labels for case in cases]) if membrane else {}
     return Evaluation(tuple(classes), tuple(results), extra, measures.zoo_volumes)
-
-
-def _as_prediction(segmented: NDArray[np.float32] | Prediction) -> Prediction:
-    if isinstance(segmented, Prediction):
-        return segmented
-    return Prediction(segmented.argmax(axis=0).astype(np.uint8), segmented)
 
 
 def _scores(prediction: Prediction) -> NDArray[np.float32]:
