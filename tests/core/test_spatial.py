@@ -1,4 +1,4 @@
-"""Patches that move whole pixels are exact; all others stay aligned with their labels."""
+"""Patches are drawn as evenly and as far as asked for, hold their target, and stay aligned with their labels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from unetcli.core.grids import mirrored_crop, place_patch, upsample_cubic
-from unetcli.core.linear_maps import flips, magnification, quarter_turn, rotation, shear
-from unetcli.core.spatial import PatchShape, SpatialRanges, draw_grid
+from unetcli.core.grids import mirrored_crop, place_patch
+from unetcli.core.linear_maps import quarter_turn
+from unetcli.core.spatial import MirrorRule, PatchShape, SpatialRanges, draw_grid
 
 EVERYTHING = SpatialRanges(
     flip=True,
@@ -33,43 +33,6 @@ def labels_patch(labels, grid, margin=0):
     return grid.sample_labels(mirrored_crop(labels, grid.start, grid.size), margin)
 
 
-@given(
-    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    times=st.integers(0, 3),
-    rows=st.booleans(),
-    columns=st.booleans(),
-    corner=st.tuples(st.integers(0, 6), st.integers(0, 6)),
-)
-def test_flips_turns_and_crops_equal_numpy(size, times, rows, columns, corner):
-    image = np.arange(2 * 15 * 15, dtype=np.float32).reshape(2, 15, 15)
-    labels = (image[0] % 251).astype(np.uint8)
-    area = size if times % 2 == 0 else size[::-1]
-    cut = np.s_[..., corner[0] : corner[0] + area[0], corner[1] : corner[1] + area[1]]
-    axes = [axis for axis, is_flipped in ((-2, rows), (-1, columns)) if is_flipped]
-
-    center = np.array(corner) + (np.array(area) - 1) / 2
-    grid = place_patch(size, center, quarter_turn(times) @ flips((rows, columns)))
-
-    np.testing.assert_array_equal(image_patch(image, grid), np.flip(np.rot90(image[cut], times, (1, 2)), axes))
-    np.testing.assert_array_equal(labels_patch(labels, grid), np.flip(np.rot90(labels[cut], times), axes))
-    assert grid.coordinates is None
-
-
-def test_the_resampled_path_agrees_with_the_exact_one(rng):
-    image = rng.random((1, 30, 40), dtype=np.float32)
-    labels = rng.integers(0, 5, (30, 40), dtype=np.uint8)
-    linear = quarter_turn(1) @ flips((True, False))
-    center = (12.5, 20.0)
-
-    exact = place_patch((15, 10), center, linear)
-    resampled = place_patch((15, 10), center, linear, np.zeros((2, 3, 3)))
-
-    assert exact.coordinates is None
-    assert resampled.coordinates is not None
-    np.testing.assert_allclose(image_patch(image, resampled), image_patch(image, exact), atol=1e-6)
-    np.testing.assert_array_equal(labels_patch(labels, resampled), labels_patch(labels, exact))
-
-
 def test_the_default_crops_and_nothing_else(rng):
     image = rng.random((3, 20, 25), dtype=np.float32)
     for _ in range(20):
@@ -88,63 +51,6 @@ def test_all_eight_flips_and_turns_are_drawn(rng):
     ranges = SpatialRanges(flip=True, quarter_turns=True)
     turns = {tuple(draw_grid(ranges, PatchShape((5, 5)), (9, 9), rng).turn.ravel()) for _ in range(200)}
     assert len(turns) == 8
-
-
-@given(st.floats(-180, 180), st.floats(-45, 45), st.floats(0.5, 2), st.integers(0, 3))
-def test_one_matrix_equals_one_map_after_the_other(degrees, lean, factor, times):
-    offsets = np.array([[0.0, 3, -7.5], [1.5, -4, 2]])
-    parts = [
-        quarter_turn(times),
-        flips((True, False)),
-        rotation(degrees),
-        shear(lean),
-        magnification((factor, factor)),
-    ]
-
-    one_by_one = offsets
-    for part in reversed(parts):
-        one_by_one = part @ one_by_one
-
-    np.testing.assert_allclose(np.linalg.multi_dot(parts) @ offsets, one_by_one, atol=1e-9)
-
-
-def test_coordinates_are_center_plus_linear_map_of_the_offset():
-    linear = rotation(30) @ shear(10) @ magnification((0.9, 0.9))
-    grid = place_patch((5, 7), (20.25, 30.5), linear)
-
-    assert grid.coordinates is not None
-    places = grid.coordinates + np.array(grid.start)[:, None, None]
-    for row, column in ((0, 0), (2, 3), (4, 1)):
-        expected = (20.25, 30.5) + linear @ (row - 2, column - 3)
-        np.testing.assert_allclose(places[:, row, column], expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("times", [1, 2, 3])
-def test_rotation_turns_like_rot90(times):
-    np.testing.assert_allclose(rotation(90 * times), quarter_turn(times), atol=1e-15)
-
-
-def test_magnified_content_is_larger():
-    image = np.zeros((1, 61, 61), np.float32)
-    image[0, 20:41, 20:41] = 1
-    patch = image_patch(image, place_patch((61, 61), (30, 30), magnification((2.0, 2.0))))
-    assert (patch > 0.5).sum() == pytest.approx(4 * 21 * 21, rel=0.05)
-
-
-@pytest.mark.parametrize("linear", [rotation(23) @ magnification((1.1, 1.1)), rotation(-71) @ shear(12)])
-def test_resampling_agrees_with_scipy(rng, linear):
-    image = ndimage.gaussian_filter(rng.random((60, 60)), 2).astype(np.float32)
-    labels = rng.integers(0, 9, (60, 60), dtype=np.uint8)
-    center, size = np.array([29.5, 31.0]), (24, 24)
-    offset = center - linear @ (11.5, 11.5)
-
-    grid = place_patch(size, center, linear)
-
-    expected = ndimage.affine_transform(image, linear, offset, size, order=1)
-    # OpenCV rounds coordinates to 1/32 px
-    np.testing.assert_allclose(image_patch(image[None], grid)[0], expected, atol=2e-3)
-    expected = ndimage.affine_transform(labels, linear, offset, size, order=0)
-    assert np.mean(labels_patch(labels, grid) == expected) > 0.99
 
 
 @settings(max_examples=40, deadline=None)
@@ -223,14 +129,6 @@ def test_the_same_seed_draws_the_same_patch(rng):
     assert not np.array_equal(first, other)
 
 
-@given(st.integers(1, 6), st.integers(-30, 30), st.integers(1, 40))
-def test_mirroring_equals_numpy_reflect(length, start, size):
-    row = np.arange(length)
-    padded = np.pad(row, 100, mode="reflect")
-    result = mirrored_crop(row[None], (0, start), (1, size))
-    np.testing.assert_array_equal(result[0], padded[100 + start : 100 + start + size])
-
-
 def test_an_image_smaller_than_the_patch_is_covered_and_mirrored(rng):
     image = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
     padded = np.pad(image, ((0, 0), (20, 20), (20, 20)), mode="reflect")
@@ -273,14 +171,6 @@ def test_elastic_displacements_have_the_deviation_asked_for(rng):
     assert np.std(centers) == pytest.approx(10, rel=0.1)
 
 
-def test_cubic_upsampling_goes_through_its_points_and_keeps_straight_lines():
-    coarse = np.array([[1.0, 5.0, -2.0], [0.0, 3.0, 8.0], [4.0, 4.0, 4.0]])
-    np.testing.assert_allclose(upsample_cubic(coarse, (9, 5))[::4, ::2], coarse, atol=1e-12)
-    ramp = np.tile(np.arange(7.0), (7, 1))
-    middle = upsample_cubic(ramp, (25, 25))[:, 4:-4]
-    np.testing.assert_allclose(middle, np.tile(np.linspace(1, 5, 17), (25, 1)), atol=1e-12)
-
-
 def test_mistakes_are_refused(rng):
     with pytest.raises(ValueError, match="margin of 4 px"):
         draw_grid(SpatialRanges(), PatchShape((8, 16), 4), (20, 20), rng)
@@ -298,3 +188,179 @@ def test_mistakes_are_refused(rng):
 def test_ranges_that_cannot_be_drawn_from_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         SpatialRanges(**values)
+
+
+def offsets_of(grid):
+    """Places in the image of every patch pixel, `(ndim, *patch)`."""
+    start = np.array(grid.start).reshape(-1, *[1] * len(grid.start))
+    if grid.coordinates is not None:
+        return grid.coordinates + start
+    region = np.stack(np.meshgrid(*map(np.arange, grid.size), indexing="ij")).astype(np.float32)
+    return np.stack([grid.sample_image(axis[None])[0] for axis in region]) + start
+
+
+@pytest.mark.parametrize("spacing", [None, (3.0, 1.0, 1.0)])
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10_000))
+def test_image_and_labels_of_volumes_move_together(spacing, seed):
+    rng = np.random.default_rng(seed)
+    labels = (ndimage.gaussian_filter(rng.random((30, 40, 44)), 3) > 0.5).astype(np.uint8)
+
+    grid = draw_grid(EVERYTHING, PatchShape((12, 24, 20), 2), labels.shape, rng, spacing=spacing)
+    image = image_patch(labels[None].astype(np.float32), grid)[0, 2:-2, 2:-2, 2:-2]
+    cut = labels_patch(labels, grid, margin=2)
+
+    assert cut.shape == (8, 20, 16)
+    is_sure = np.abs(image - 0.5) > 0.39  # the nearest of eight voxels has at least an eighth of the weight
+    np.testing.assert_array_equal(cut[is_sure], image[is_sure] > 0.5)
+
+
+@pytest.mark.parametrize("axes", [(), (0,), (2,), (0, 1), (0, 1, 2)])
+def test_only_the_axes_asked_for_are_mirrored(rng, axes):
+    ranges = SpatialRanges(flip=True, flip_axes=axes)
+    seen = set()
+    for _ in range(100):
+        grid = draw_grid(ranges, PatchShape((3, 3, 3)), (5, 5, 5), rng)
+        seen.add(grid.mirrored)
+        np.testing.assert_array_equal(grid.turn, np.diag([-1 if axis in grid.mirrored else 1 for axis in range(3)]))
+    assert len(seen) == 2 ** len(axes)
+    assert set().union(*seen) == set(axes)
+
+
+def test_a_mirrored_axis_is_that_of_the_image_even_where_the_patch_is_turned(rng):
+    image = np.arange(25, dtype=np.float32).reshape(1, 5, 5)
+    for _ in range(50):
+        grid = draw_grid(SpatialRanges(flip=True, flip_axes=(1,), quarter_turns=True), PatchShape((5, 5)), (5, 5), rng)
+        mirrored = np.flip(image[0], grid.mirrored) if grid.mirrored else image[0]
+        patch = image_patch(image, grid)[0]
+        assert any(np.array_equal(patch, np.rot90(mirrored, times)) for times in range(4))
+
+
+def test_quarter_turns_of_volumes_stay_in_the_plane_and_need_square_pixels(rng):
+    ranges = SpatialRanges(quarter_turns=True)
+    shape, size = PatchShape((2, 4, 4)), (5, 8, 8)
+    turns = {tuple(draw_grid(ranges, shape, size, rng, spacing=(3, 1, 1)).turn.ravel()) for _ in range(100)}
+    assert turns == {tuple(quarter_turn(times, 3).ravel()) for times in range(4)}
+    turns = {tuple(draw_grid(ranges, shape, size, rng, spacing=(1, 1, 1.5)).turn.ravel()) for _ in range(100)}
+    assert turns == {tuple(np.eye(3).ravel())}
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000))
+def test_turns_and_scales_of_volumes_keep_shapes_in_mm(seed):
+    ranges = SpatialRanges(flip=True, affine_probability=1, rotation=180, scale=(0.5, 2))
+    spacing = np.array([2.5, 0.7, 1.0])
+    rng = np.random.default_rng(seed)
+    turn = draw_grid(ranges, PatchShape((4, 8, 8)), (20, 20, 20), rng, spacing=spacing).turn
+    in_mm = turn * spacing[:, None] / spacing
+    gram = in_mm.T @ in_mm
+    factor = np.cbrt(abs(np.linalg.det(in_mm)))
+    np.testing.assert_allclose(gram, factor**2 * np.eye(3), atol=1e-9)
+    assert 0.5 <= factor <= 2
+
+
+def test_volumes_are_turned_about_every_axis_within_the_range(rng):
+    ranges = SpatialRanges(affine_probability=1, rotation=20)
+    turns = np.array([draw_grid(ranges, PatchShape((3, 3, 3)), (9, 9, 9), rng).turn for _ in range(400)])
+    # turn = (Z) (Y) (X), so its first row and last column tell each angle
+    about_y = np.degrees(np.arcsin(turns[:, 0, 2]))
+    about_z = np.degrees(np.arctan2(turns[:, 1, 2], turns[:, 2, 2]))
+    about_x = np.degrees(np.arctan2(turns[:, 0, 1], turns[:, 0, 0]))
+    for angles in (about_x, about_y, about_z):
+        assert -20 - 1e-9 <= angles.min() < -18
+        assert 18 < angles.max() <= 20 + 1e-9
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10_000))
+def test_in_plane_leaves_slices_where_they_are(seed):
+    rng = np.random.default_rng(seed)
+    ranges = SpatialRanges(
+        affine_probability=1,
+        rotation=180,
+        in_plane=True,
+        scale=(0.7, 1.4),
+        shear=10,
+        shift=3,
+        elastic_probability=1,
+        elastic_std=2,
+    )
+    grid = draw_grid(ranges, PatchShape((4, 8, 8)), (9, 30, 30), rng, spacing=(5, 1, 1))
+    slices = offsets_of(grid)[0]
+    np.testing.assert_array_equal(slices, np.broadcast_to(slices[:, :1, :1], slices.shape))
+    np.testing.assert_array_equal(np.diff(slices[:, 0, 0]), 1)
+    assert float(slices[0, 0, 0]).is_integer()
+
+
+def test_a_patch_without_displacement_is_not_deformed(rng):
+    ranges = SpatialRanges(elastic_probability=1, elastic_std=0)
+    image = rng.random((1, 9, 10, 11), dtype=np.float32)
+    grid = draw_grid(ranges, PatchShape((4, 5, 6)), (9, 10, 11), rng)
+    assert grid.coordinates is not None
+    first = np.rint(offsets_of(grid)[:, 0, 0, 0]).astype(int)
+    expected = mirrored_crop(image, first, (4, 5, 6))
+    np.testing.assert_allclose(image_patch(image, grid), expected, atol=1e-6)
+
+
+def test_displacements_are_as_far_along_thick_slices_as_across(rng):
+    ranges = SpatialRanges(elastic_probability=1, elastic_std=3)
+    corners = []
+    for _ in range(600):
+        grid = draw_grid(ranges, PatchShape((3, 6, 6)), (3, 6, 6), rng, spacing=(4, 2, 2))  # so its place is fixed
+        corners.append(offsets_of(grid)[:, 0, 0, 0])
+    np.testing.assert_allclose(np.std(corners, axis=0) * (4, 2, 2), 6, rtol=0.1)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    axes=st.lists(st.tuples(st.integers(1, 12), st.integers(3, 9), st.floats(0, 0.999)), min_size=2, max_size=3),
+)
+def test_a_crop_holds_its_target_and_stays_inside(seed, axes):
+    image_size, patch_size, shares = zip(*axes, strict=True)
+    target = tuple(int(share * n) for share, n in zip(shares, image_size, strict=True))
+    ranges = SpatialRanges(flip=True, quarter_turns=True)
+    margin = 1
+
+    grid = draw_grid(ranges, PatchShape(patch_size, margin), image_size, np.random.default_rng(seed), target=target)
+
+    for start, size, place, whole in zip(grid.start, grid.size, target, image_size, strict=True):
+        first, end = start + margin, start + size - margin  # of the area that has labels
+        assert first <= place < end
+        assert (first >= 0 and end <= whole) or (first <= 0 and end >= whole)
+    labels = np.zeros(image_size, np.uint8)
+    labels[target] = 1
+    assert labels_patch(labels, grid, margin).any()
+
+
+def test_every_place_that_holds_the_target_is_drawn(rng):
+    starts = {draw_grid(SpatialRanges(), PatchShape((3, 4)), (10, 6), rng, target=(5, 1)).start for _ in range(200)}
+    assert starts == {(top, left) for top in (3, 4, 5) for left in (0, 1)}
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10_000), shares=st.tuples(*[st.floats(0, 0.999)] * 3))
+def test_a_turned_patch_holds_its_target_too(seed, shares):
+    image_size = np.array((24, 40, 36))
+    target = (np.array(shares) * image_size).astype(int)
+    ranges = SpatialRanges(flip=True, affine_probability=1, rotation=180, scale=(0.7, 1.4), shear=10, shift=8)
+    shape = PatchShape((8, 16, 12), 2)
+
+    grid = draw_grid(ranges, shape, image_size, np.random.default_rng(seed), spacing=(2, 1, 1), target=target)
+
+    inner = offsets_of(grid)[:, 2:-2, 2:-2, 2:-2] - target[:, None, None, None]
+    assert np.linalg.norm(inner, axis=0).min() < 2  # 0.7 makes steps of 1.4 px, of which half the diagonal is 1.3
+
+
+def test_left_and_right_are_exchanged_and_ignored_pixels_stay():
+    labels = np.array([[0, 1, 2], [3, 255, 4]], np.uint8)
+    rule = MirrorRule((0, 2, 1, 3))
+    np.testing.assert_array_equal(rule(labels), [[0, 2, 1], [3, 255, 4]])
+    assert rule(labels).dtype == np.uint8
+    assert rule.has_pairs
+    assert not MirrorRule((0, 1, 2)).has_pairs
+
+
+@pytest.mark.parametrize("pairs", [(0, 2, 3, 1), (1, 1), (0, 5), (0, -1)])
+def test_pairs_that_are_none_are_refused(pairs):
+    with pytest.raises(ValueError, match="itself or its pair"):
+        MirrorRule(pairs)

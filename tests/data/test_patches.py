@@ -11,6 +11,7 @@ import pytest
 
 from unetcli.config import AugmentationSettings, Config, DataSettings, with_values
 from unetcli.core.normalization import fit_normalization
+from unetcli.core.spatial import MirrorRule
 from unetcli.data.cases import LabelledImage
 from unetcli.data.patches import PatchSampler, intensity_ranges, spatial_ranges
 from unetcli.errors import ConfigError, DataError
@@ -197,3 +198,39 @@ def test_every_augmentation_setting_reaches_its_part():
 def test_steps_are_counted_from_zero(rng):
     with pytest.raises(IndexError, match="-1"):
         PatchSampler(make_cases(rng, [(32, 32)]), make_config())[-1]
+
+
+def test_patches_of_a_case_follow_each_other(rng):
+    cases = make_cases(rng, [(32, 32)] * 3)
+    sampler = PatchSampler(cases, make_config(data__patches_per_case=4))
+    plain = PatchSampler(cases, make_config())
+    assert [sampler.case_index(number) for number in range(24)] == [plain.case_index(n // 4) for n in range(24)]
+    first, second = sampler[0][0][:2]
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(1, 12), (5, 3), (8, 2)])
+def test_an_epoch_may_be_so_many_patches_of_every_case(rng, batch_size, expected):
+    values = {"train__epoch_unit": "cases", "data__patches_per_case": 4, "train__batch_size": batch_size}
+    assert PatchSampler(make_cases(rng, [(90, 90)] * 3), make_config(**values)).steps_per_epoch == expected
+    assert PatchSampler(make_cases(rng, [(9, 9)]), make_config(**values, train__steps_per_epoch=7)).steps_per_epoch == 7
+
+
+def test_sides_of_images_lie_along_their_columns():
+    labels = np.repeat(np.array([[1, 0, 0, 2]], np.uint8), 4, axis=0)
+    labels[0] = 0
+    case = LabelledImage("a", np.zeros((1, 4, 4), np.uint8), labels)
+    sampler = PatchSampler([case], make_config(data__patch_size=[4, 4]), mirror=MirrorRule((0, 2, 1)))
+    shown = {patch.astype(np.uint8).tobytes() for step in range(20) for patch in sampler[step][1]}
+    assert shown == {labels.tobytes(), labels[::-1].tobytes()}
+
+
+def test_ignored_pixels_are_let_in_only_where_they_are_expected(rng):
+    case = make_cases(rng, [(32, 32)])[0]
+    case.labels[4, 4] = 255
+    with pytest.raises(DataError, match="labels hold the value 255"):
+        PatchSampler([case], make_config())
+    assert (PatchSampler([case], make_config(**PLAIN), has_ignored=True)[0][1] <= 255).all()
+    case.labels[4, 5] = 254
+    with pytest.raises(DataError, match="labels hold the value 254"):
+        PatchSampler([case], make_config(), has_ignored=True)

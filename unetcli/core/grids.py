@@ -77,7 +77,7 @@ class PatchGrid:
             raise TypeError(f"labels must be uint8, not {region.dtype}")
         if self.coordinates is None:
             return np.ascontiguousarray(_without_margin(self._turned(region), margin))
-        coordinates = np.stack([_without_margin(places, margin) for places in self.coordinates])
+        coordinates = _without_margin(self.coordinates, margin, first_axis=1)
         labels = np.empty(coordinates.shape[1:], np.uint8)
         _resample(region, coordinates, labels, order=0)
         return labels
@@ -200,8 +200,8 @@ def _resample(source: NDArray[Any], coordinates: NDArray[np.float32], target: ND
         ndimage.map_coordinates(source, coordinates, output=target, order=order, mode="nearest", prefilter=False)
 
 
-def _without_margin(array: NDArray[Any], margin: int) -> NDArray[Any]:
-    return array[tuple(slice(margin, length - margin) for length in array.shape)]
+def _without_margin(array: NDArray[Any], margin: int, first_axis: int = 0) -> NDArray[Any]:
+    return array[(..., *(slice(margin, length - margin) for length in array.shape[first_axis:]))]
 
 
 def _moves_whole_pixels(linear: Matrix, offset: NDArray[np.float64]) -> bool:
