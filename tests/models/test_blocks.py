@@ -166,6 +166,13 @@ def test_weights_have_the_deviation_of_he_before_a_relu_and_its_half_square_else
     assert not block.conv1.bias.asnumpy().any()
 
 
+def test_weights_before_a_prelu_have_less_variance():
+    block = ConvBlock(ImageLayers(padded=True, norm="none", activation="prelu"), 32, 64, (3, 3))
+    initialize(block, seed=3)
+    weight = block.conv2.weight.asnumpy()
+    assert weight.var() == pytest.approx(2 / (1 + 0.25**2) / (64 * 9), rel=4.5 * np.sqrt(2 / weight.size))
+
+
 def test_an_up_convolution_keeps_the_variance_of_its_input(rng):
     up = Upsample(PADDED, 128, 64, (2, 2), "transposed")
     initialize(up, seed=3)

@@ -116,3 +116,93 @@ def test_half_precision_logits_are_summed_in_single_precision():
     # cross entropy log 2; Dice 1 - 1 / 1.5 for class 0 and 1 for the absent class 1
     assert value.dtype == mindspore.float32
     assert float(value.asnumpy()) == pytest.approx(np.log(2) + (1 / 3 + 1) / 2, rel=1e-5)
+
+
+def value_and_gradient(settings: LossSettings, logits, labels, *, ignored: int | None = None):
+    loss = build_loss(settings, logits.shape[1], ignored=ignored)
+    value, gradient = mindspore.value_and_grad(loss)(Tensor(logits), Tensor(labels))
+    return float(value.asnumpy()), gradient.asnumpy()
+
+
+@pytest.mark.parametrize("ignored", [None, 255, 2])
+@pytest.mark.parametrize("weights", [None, (0.5, 2.0, 3.0)])
+def test_class_weights_and_an_ignored_label_count_as_in_torch(rng, weights, ignored):
+    logits = rng.normal(0, 3, (2, 3, 4, 3, 5)).astype(np.float32)
+    labels = rng.integers(0, 3, (2, 4, 3, 5)).astype(np.int32)
+    if ignored is not None:
+        labels[:, 1] = ignored
+    value, gradient = value_and_gradient(LossSettings(class_weights=weights), logits, labels, ignored=ignored)
+
+    reference = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(
+        reference,
+        torch.tensor(labels).long(),
+        weight=None if weights is None else torch.tensor(weights, dtype=torch.float64),
+        ignore_index=-100 if ignored is None else ignored,
+    )
+    expected.backward()
+    assert value == pytest.approx(expected.item(), rel=2e-6)
+    np.testing.assert_allclose(gradient, reference.grad.numpy(), atol=3e-6 * np.abs(reference.grad).max().item())
+
+
+@pytest.mark.parametrize("dice_per", ["image", "batch"])
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
+def test_ignored_pixels_are_as_if_cut_off(rng, settings, dice_per):
+    settings = settings.model_copy(update={"dice_per": dice_per, "class_weights": (1.0, 2.0, 0.5)})
+    logits = rng.normal(0, 3, (2, 3, 6, 5)).astype(np.float32)
+    labels = rng.integers(0, 3, (2, 6, 5)).astype(np.int32)
+    expected, gradient = value_and_gradient(settings, logits[:, :, :4], labels[:, :4])
+    labels[:, 4:] = 9
+    value, whole = value_and_gradient(settings, logits, labels, ignored=9)
+    assert value == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(whole[:, :, :4], gradient, atol=1e-6)
+    assert not whole[:, :, 4:].any()
+
+
+def test_an_image_without_labels_is_not_in_the_mean_of_dice(rng):
+    settings = LossSettings(**OFF, dice=1.0)
+    logits = rng.normal(0, 3, (2, 3, 6, 5)).astype(np.float32)
+    labels = rng.integers(0, 3, (2, 6, 5)).astype(np.int32)
+    alone, _ = value_and_gradient(settings, logits[:1], labels[:1])
+    labels[1] = 9
+    assert value_and_gradient(settings, logits, labels, ignored=9)[0] == pytest.approx(alone, rel=1e-6)
+
+
+@pytest.mark.parametrize("dice_per", ["image", "batch"])
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
+def test_a_batch_without_labels_has_no_loss_and_no_gradient(rng, settings, dice_per):
+    settings = settings.model_copy(update={"dice_per": dice_per, "dice_smooth": 0.0})
+    logits = rng.normal(0, 3, (2, 3, 6, 5)).astype(np.float32)
+    labels = np.full((2, 6, 5), 9, np.int32)
+    value, gradient = value_and_gradient(settings, logits, labels, ignored=9)
+    assert value == 0
+    assert not gradient.any()
+
+
+def test_dice_of_a_batch_by_hand():
+    # scores 3/4 for the true class of all four pixels; two images, class 1 only in the first
+    logits = Tensor(np.log(np.array([[[[1, 3]], [[3, 1]]], [[[3, 3]], [[1, 1]]]], np.float32)))
+    labels = Tensor(np.array([[[1, 0]], [[0, 0]]], np.int32))
+    settings = LossSettings(**OFF, dice=1.0, dice_smooth=0.0, dice_per="batch")
+    # class 0: 2 * 9/4 / (10/4 + 3); class 1: 2 * 3/4 / (6/4 + 1)
+    expected = 1 - (4.5 / 5.5 + 1.5 / 2.5) / 2
+    assert float(build_loss(settings, 2)(logits, labels).asnumpy()) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("stride", [(2, 2), (1, 2), (1, 2, 2)], ids=str)
+def test_deep_supervision_is_the_weighted_mean_over_resolutions(rng, stride):
+    settings = LossSettings(dice=1.0)
+    size = (8, 8, 4)[: len(stride)]
+    labels = rng.integers(0, 3, (2, *size)).astype(np.int32)
+    logits, terms = [], []
+    for level in range(3):
+        thinned = labels[(slice(None), *(slice(None, None, step**level) for step in stride))]
+        logits.append(rng.standard_normal((2, 3, *thinned.shape[1:]), dtype=np.float32))
+        terms.append(value_and_gradient(settings, logits[-1], thinned)[0])
+    value = build_loss(settings, 3)(tuple(map(Tensor, logits)), Tensor(labels))
+    assert float(value.asnumpy()) == pytest.approx(np.dot(terms, [4 / 7, 2 / 7, 1 / 7]), rel=1e-5)
+
+
+def test_every_class_has_a_weight():
+    with pytest.raises(ValueError, match=r"class_weights must be 3 numbers, got \[1.0, 2.0\]"):
+        build_loss(LossSettings(class_weights=(1.0, 2.0)), 3)

@@ -13,19 +13,37 @@ from unetcli.engine.export import mend_onnx
 from unetcli.models import build_loss, build_model
 
 SMALL = ModelSettings(in_channels=1, num_classes=3, base_channels=4, depth=3)
+VOLUME = SMALL.model_copy(update={"ndim": 3, "base_channels": 2})
+THICK = ((1, 3, 3), (3, 3, 3), (3, 3, 3))
 VARIANTS = {
     "transposed": SMALL.model_copy(update={"dropout": 0.3}),
     "bilinear, residual": SMALL.model_copy(update={"upsample": "bilinear", "residual": True}),
     "nearest, no norm": SMALL.model_copy(update={"upsample": "nearest", "norm": "none"}),
     "valid": SMALL.model_copy(update={"architecture": "unet_valid", "norm": "none"}),
     "valid, residual": SMALL.model_copy(update={"architecture": "unet_valid", "residual": True}),
+    "volume": VOLUME,
+    "thick slices, bilinear": VOLUME.model_copy(
+        update={"strides": ((1, 2, 2), (2, 2, 2)), "kernels": THICK, "upsample": "bilinear", "residual": True}
+    ),
+    "volume, nearest, no norm": VOLUME.model_copy(update={"upsample": "nearest", "norm": "none"}),
+    "cicek": VOLUME.model_copy(update={"architecture": "unet_cicek"}),
 }
+RESIDUAL = {"architecture": "unet_residual"}
+EXPORTED = VARIANTS | {
+    "wide pixels": SMALL.model_copy(update={"strides": ((1, 2), (2, 2)), "kernels": ((1, 3), (3, 3), (3, 3))}),
+    "strided image": SMALL.model_copy(update=RESIDUAL),
+    "strided volume": VOLUME.model_copy(update=RESIDUAL),
+    "strided thick slices": VOLUME.model_copy(
+        update={"strides": ((1, 2, 2), (2, 2, 2)), "kernels": THICK, **RESIDUAL, "norm": "none"}
+    ),
+}
+SIZES = {2: (64, 80), 3: (8, 12, 16)}
 each_variant = pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())
 
 
-def evaluated(settings: ModelSettings, rng: np.random.Generator, seed: int = 1) -> nn.Cell:
+def evaluated(settings: ModelSettings, rng: np.random.Generator) -> nn.Cell:
     """A network as after training: no bias, scale or running statistic at its first value."""
-    network = build_model(settings, seed=seed).set_train(False)
+    network = build_model(settings, seed=1).set_train(False)
     for parameter in network.get_parameters():
         if len(parameter.shape) == 1:
             values = rng.uniform(0.5, 1.5, parameter.shape)
@@ -39,15 +57,22 @@ class TorchTwin:
     def __init__(self, settings: ModelSettings, network: nn.Cell) -> None:
         self.settings = settings
         self.weights = {p.name: torch.tensor(p.asnumpy()) for p in network.get_parameters()}
-        self.padding = 1 if settings.architecture == "unet" else 0
+        self.is_padded = settings.architecture != "unet_valid"
+        is_image = settings.ndim == 2
+        self.conv = functional.conv2d if is_image else functional.conv3d
+        self.pool = functional.max_pool2d if is_image else functional.max_pool3d
+        self.transposed = functional.conv_transpose2d if is_image else functional.conv_transpose3d
+        self.linear = "bilinear" if is_image else "trilinear"
 
-    def convolve(self, name: str, x: torch.Tensor, padding: int = 0) -> torch.Tensor:
-        return functional.conv2d(x, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"), padding=padding)
+    def convolve(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weights[f"{name}.weight"]
+        padding = [size // 2 if self.is_padded else 0 for size in weight.shape[2:]]
+        return self.conv(x, weight, self.weights.get(f"{name}.bias"), padding=padding)
 
     def block(self, name: str, x: torch.Tensor) -> torch.Tensor:
         y = x
         for part in "12":
-            y = self.convolve(f"{name}.conv{part}", y, self.padding)
+            y = self.convolve(f"{name}.conv{part}", y)
             if self.settings.norm == "batch":
                 keys = ("moving_mean", "moving_variance", "gamma", "beta")
                 y = functional.batch_norm(y, *(self.weights[f"{name}.norm{part}.{key}"] for key in keys))
@@ -56,25 +81,28 @@ class TorchTwin:
             y = y + centre(self.convolve(f"{name}.shortcut", x), y)
         return y
 
-    def up(self, name: str, x: torch.Tensor) -> torch.Tensor:
+    def up(self, level: int, x: torch.Tensor) -> torch.Tensor:
+        name, stride = f"upsample.{level}", self.settings.level_strides[level]
         if self.settings.upsample == "transposed":
-            weight, bias = self.weights[f"{name}.double.weight"], self.weights[f"{name}.double.bias"]
-            return functional.conv_transpose2d(x, weight, bias, stride=2)
-        return self.convolve(f"{name}.mix", functional.interpolate(x, scale_factor=2, mode=self.settings.upsample))
+            weight, bias = self.weights[f"{name}.double.weight"], self.weights.get(f"{name}.double.bias")
+            return self.transposed(x, weight, bias, stride=stride)
+        mode = self.linear if self.settings.upsample == "bilinear" else "nearest"
+        return self.convolve(f"{name}.mix", functional.interpolate(x, scale_factor=stride, mode=mode))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         skips = []
         for level in range(self.settings.depth):
-            x = self.block(f"encoder.{level}", functional.max_pool2d(x, 2) if level else x)
+            x = self.pool(x, self.settings.level_strides[level - 1]) if level else x
+            x = self.block(f"encoder.{level}", x)
             skips.append(x)
         for level in reversed(range(self.settings.depth - 1)):
-            x = self.up(f"upsample.{level}", x)
+            x = self.up(level, x)
             x = self.block(f"decoder.{level}", torch.cat([centre(skips[level], x), x], 1))
         return self.convolve("head", x)
 
 
 def centre(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    for axis in (2, 3):
+    for axis in range(2, x.ndim):
         x = x.narrow(axis, (x.shape[axis] - like.shape[axis]) // 2, like.shape[axis])
     return x
 
@@ -86,26 +114,31 @@ def parameters(settings: ModelSettings) -> int:
 @each_variant
 def test_the_network_equals_its_twin_in_torch(rng, settings):
     network = evaluated(settings, rng)
-    x = rng.standard_normal((2, 1, 64, 80), dtype=np.float32)
+    x = rng.standard_normal((2, 1, *SIZES[settings.ndim]), dtype=np.float32)
     settings.check_size("x", x.shape[2:])
     expected = TorchTwin(settings, network)(torch.tensor(x)).numpy()
     np.testing.assert_allclose(network(Tensor(x)).asnumpy(), expected, atol=1e-4 * expected.std())
 
 
-@each_variant
+@pytest.mark.parametrize("settings", EXPORTED.values(), ids=EXPORTED.keys())
 def test_the_network_is_exported_for_any_batch_and_size(rng, tmp_path, settings):
-    tiles = [rng.standard_normal((batch, 1, *size), dtype=np.float32) for batch, size in ((2, (48, 64)), (1, (80, 56)))]
-    network = evaluated(settings, rng)
-    expected = [network(Tensor(tile)).asnumpy() for tile in tiles]
+    others = [(2, SIZES[settings.ndim][::-1]), (1, (48, 64) if settings.ndim == 2 else (16, 8, 12))]
+    tiles = [rng.standard_normal((batch, 1, *size), dtype=np.float32) for batch, size in others]
+    trained = evaluated(settings, rng)
+    expected = [trained(Tensor(tile)).asnumpy() for tile in tiles]
+    network = build_model(settings, seed=2, frozen=True).set_train(False)
+    assert mindspore.load_param_into_net(network, trained.parameters_dict()) == ([], [])
 
     mindir = tmp_path / "network.mindir"
-    open_shape = Tensor(shape=[None, 1, None, None], dtype=mindspore.float32)
+    shape = (None, 1, *[None] * settings.ndim)
+    open_shape = Tensor(shape=list(shape), dtype=mindspore.float32)
     mindspore.export(network, open_shape, file_name=str(mindir), file_format="MINDIR")
     graph = nn.GraphCell(mindspore.load(str(mindir)))
     onnx = tmp_path / "network.onnx"
-    mindspore.export(network, Tensor(np.zeros((1, 1, 64, 64), np.float32)), file_name=str(onnx), file_format="ONNX")
+    example = Tensor(np.zeros((1, 1, *[64 if settings.ndim == 2 else 8] * settings.ndim), np.float32))
+    mindspore.export(network, example, file_name=str(onnx), file_format="ONNX")
     onnx.chmod(0o600)
-    mend_onnx(onnx, (None, 1, None, None))
+    mend_onnx(onnx, shape)
     session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
 
     for tile, scores in zip(tiles, expected, strict=True):
@@ -141,9 +174,10 @@ def test_padding_costs_no_parameters_and_feature_scale_divides_the_channels():
 def test_a_gradient_reaches_every_weight(rng, settings):
     network = build_model(settings, seed=1).set_train(True)
     loss = build_loss(LossSettings(), 3)
-    x = Tensor(rng.standard_normal((2, 1, 64, 64), dtype=np.float32))
-    size = 64 - 2 * settings.margin
-    labels = Tensor(rng.integers(0, 3, (2, size, size)).astype(np.int32))
+    size = SIZES[settings.ndim]
+    x = Tensor(rng.standard_normal((2, 1, *size), dtype=np.float32))
+    eaten = [length - 2 * settings.margin for length in size]
+    labels = Tensor(rng.integers(0, 3, (2, *eaten)).astype(np.int32))
     weights = network.trainable_params()
 
     def loss_of(x):
@@ -153,6 +187,32 @@ def test_a_gradient_reaches_every_weight(rng, settings):
     assert "encoder.0.conv1.weight" in {weight.name for weight in weights}
     dead = [w.name for w, g in zip(weights, gradients, strict=True) if not np.abs(g.asnumpy()).max() > 0]
     assert not dead
+
+
+def test_the_3d_unet_has_the_19069955_parameters_of_its_paper():
+    settings = ModelSettings(
+        architecture="unet_cicek", ndim=3, in_channels=3, num_classes=3, base_channels=32, depth=4, norm="none"
+    )
+    assert parameters(settings) == 19_069_955
+    # a batch normalisation's shift is the convolution's bias, and its scale comes on top of the paper's
+    normalised = sum([32, 64, 64, 128, 128, 256, 256, 512, 256, 256, 128, 128, 64, 64])
+    assert parameters(settings.model_copy(update={"norm": "batch"})) == 19_069_955 + normalised
+
+
+@pytest.mark.parametrize(("depth", "levels"), [(2, 1), (3, 2), (4, 2), (5, 3)])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_deep_supervision_gives_logits_of_the_finer_levels_while_training(rng, ndim, depth, levels):
+    settings = ModelSettings(
+        ndim=ndim, in_channels=1, num_classes=3, base_channels=1, depth=depth, deep_supervision=True
+    )
+    network = build_model(settings, seed=1, layout="slices")
+    x = Tensor(rng.standard_normal((2, 1, *[32] * ndim), dtype=np.float32))
+    logits = network.set_train(True)(x)
+    logits = logits if isinstance(logits, tuple) else (logits,)
+    assert [scores.shape for scores in logits] == [(2, 3, *[32 >> level] * ndim) for level in range(levels)]
+    assert network.set_train(False)(x).shape == (2, 3, *[32] * ndim)
+    heads = {p.name.rpartition(".")[0] for p in network.get_parameters() if "head" in p.name}
+    assert heads == {"head", *(f"coarse_heads.{level}" for level in range(levels - 1))}
 
 
 def test_weights_depend_on_the_seed_and_on_nothing_that_ran_before():

@@ -93,10 +93,14 @@ def mend_onnx(path: Path, shape: Sequence[int | None]) -> None:
     """Make an exported ONNX file run in ONNX Runtime, and at any size of the axes that are None in `shape`.
 
     MindSpore 2.10 writes the output's size into every transposed convolution, in a form that
-    ONNX Runtime refuses, and knows no open axes.
+    ONNX Runtime refuses, and knows no open axes. The padding of convolutions it writes axis
+    by axis, where ONNX wants what comes before every axis first.
     """
     model = onnx.load(path)
     for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "pads" and node.op_type in ("Conv", "ConvTranspose"):
+                attribute.ints[:] = [*attribute.ints[0::2], *attribute.ints[1::2]]
         if node.op_type == "ConvTranspose":
             kept = [a for a in node.attribute if a.name not in ("output_shape", "auto_pad")]
             del node.attribute[:]
