@@ -11,10 +11,7 @@ import typer
 from unetcli.cli.options import CheckpointOption, Device, DeviceOption, JsonOption, RunOption, TtaOption
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from unetcli.evaluation import LabelledCase
+    from unetcli.evaluation import LabelledCase, Prediction
 
 
 class Part(StrEnum):
@@ -32,35 +29,53 @@ def evaluate(
         Path | None, typer.Option(help="Dataset folder, where it has moved since training.", show_default=False)
     ] = None,
     tta: TtaOption = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Distance in mm up to which surface Dice counts a surface as found.")
+    ] = 1.0,
+    distances: Annotated[
+        bool, typer.Option("--distances/--no-distances", help="Measure distances of surfaces, in mm, of volumes.")
+    ] = True,
     device: DeviceOption = Device.auto,
     json_report: JsonOption = False,
 ) -> None:
     """Measure a run on whole images of its dataset.
 
-    Per class: Dice, IoU, precision, recall; over all: pixel accuracy and mean IoU. For ISBI also the
-    model zoo's Dice at its own 388 px, V_Rand and V_Info. Tables, overlays and JSON go into the run.
+    Per case and class: Dice, IoU, precision, recall, specificity, difference of volume; for volumes, in mm, the 95 %
+    Hausdorff distance, the average (symmetric) surface distance, and surface Dice; with mean, median, and a
+    bootstrap interval. For ISBI also the model zoo's Dice at its own 388 px, V_Rand and V_Info. Tables, overlays and
+    JSON go into the run.
     """
     from unetcli import report
-    from unetcli.cli.wiring import labelled_cases, open_engine, segmenter, take_run
+    from unetcli.cli.wiring import Member, labelled_cases, open_engine, segmenter, take_run
+    from unetcli.data.cases import IGNORED
+    from unetcli.evaluation import Measures
     from unetcli.evaluation import evaluate as measure
 
     trained = take_run(run)
+    facts = trained.facts
     weights = trained.checkpoint(checkpoint)
     cases = labelled_cases(trained, dataset, part.value, otherwise="name its new place with --dataset")
     engine = open_engine(trained, weights, device.value)
-    use_tta = trained.config.inference.tta if tta is None else tta
-    folder = trained.path / "evaluation" / f"{part.value}-{weights.stem}{'-tta' if use_tta else ''}"
+    segment = segmenter([Member(engine.predict, trained.config)], tta=tta, pairs=facts.mirror_pairs)
+    folder = trained.path / "evaluation" / f"{part.value}-{weights.stem}{'-tta' if segment.tta else ''}"
+    wanted = Measures(
+        distances=distances,
+        tolerance=tolerance,
+        ignored=IGNORED if facts.has_ignored else None,
+        zoo_volumes=facts.kind == "luna16",
+    )
     with report.counting("measuring", len(cases)) as count:
 
-        def picture(case: LabelledCase, scores: NDArray[np.float32]) -> None:
-            report.write_overlay(case, scores, folder)
+        def picture(case: LabelledCase, prediction: Prediction) -> None:
+            report.write_overlay(case, prediction, folder, ignored=wanted.ignored)
             count()
 
         result = measure(
             cases,
-            segmenter(engine.predict, trained.config, tta=use_tta),
-            [info.name for info in trained.facts.classes],
-            membrane=trained.facts.kind == "isbi",
+            segment.case,
+            [info.name for info in facts.classes],
+            wanted,
+            membrane=facts.kind == "isbi",
             on_case=picture,
         )
     report.save_evaluation(result, folder)

@@ -95,37 +95,56 @@ def _check_device(file_format: str, device: str) -> None:
 def _input_shape(config: Config, *, dynamic: bool) -> list[int | None]:
     """`(N, C, *S)`; None where any size is taken."""
     channels = config.model.in_channels
-    return [None, channels, None, None] if dynamic else [1, channels, *config.tile_size]
+    return [None, channels, *[None] * config.model.ndim] if dynamic else [1, channels, *config.tile_size]
 
 
 def _images_to_check(run: Run, paths: list[Path] | None) -> list[NDArray[Any]]:
-    """A few real images `(C, *S)`: the pages of given files, or validation cases."""
+    """A few real images `(C, *S)`: given files, or validation cases; of volumes, the middle of two tiles a side."""
     from unetcli.cli.wiring import labelled_cases
-    from unetcli.data.images import find_images
 
     if paths:
-        return [page for path in find_images(paths) for page in _pages(path, run.config.model.in_channels)]
+        return [image for path in _find(run, paths) for image in _images_of(run, path)]
     cases = labelled_cases(run, None, "validation", otherwise="name images to prove the file on with --check")
-    return [case.image for case in cases[:2]]
+    return [_middle(case.image, run.config) for case in cases[:2]]
 
 
-def _pages(path: Path, num_channels: int | None) -> list[NDArray[Any]]:
+def _find(run: Run, paths: list[Path]) -> list[Path]:
+    from unetcli.data.images import find_images
+    from unetcli.data.volumes import find_volumes
+
+    return find_images(paths) if run.config.model.ndim == 2 else find_volumes(paths)
+
+
+def _images_of(run: Run, path: Path) -> list[NDArray[Any]]:
     from unetcli.data.images import open_image
+    from unetcli.data.volumes import open_volume
 
-    with open_image(path, num_channels=num_channels) as image:
+    channels = run.config.model.in_channels
+    if run.config.model.ndim == 3:
+        return [_middle(open_volume(path, num_channels=channels).read(), run.config)]
+    with open_image(path, num_channels=channels) as image:
         return list(image)
+
+
+def _middle(image: NDArray[Any], config: Config) -> NDArray[Any]:
+    """The image, or of a volume at most its middle of two tiles a side: more proves no more, and takes long."""
+    if config.model.ndim == 2:
+        return image
+    sizes = [min(whole, 2 * tile) for whole, tile in zip(image.shape[1:], config.tile_size, strict=True)]
+    starts = [(whole - size) // 2 for whole, size in zip(image.shape[1:], sizes, strict=True)]
+    return image[(slice(None), *(slice(start, start + size) for start, size in zip(starts, sizes, strict=True)))]
 
 
 def _prove(engine: Engine, path: Path, file_format: str, images: list[NDArray[Any]], *, dynamic: bool) -> Agreement:
     """Run the file and the engine over the same images, tile by tile."""
-    from unetcli.cli.wiring import segmenter
+    from unetcli.cli.wiring import Member, segmenter
     from unetcli.engine.export import open_model
     from unetcli.errors import RunError
     from unetcli.evaluation import compare
 
     config = _proving_config(engine.config, dynamic=dynamic)
-    exported = segmenter(open_model(path, file_format), config, tta=False)
-    agreement = compare(images, segmenter(engine.predict, config, tta=False), exported)
+    exported = segmenter([Member(open_model(path, file_format), config)], tta=False)
+    agreement = compare(images, segmenter([Member(engine.predict, config)], tta=False).scores, exported.scores)
     if not agreement.is_close:
         raise RunError(
             f"{path.name}: the exported file disagrees with the run: largest difference "
@@ -141,8 +160,11 @@ def _proving_config(config: Config, *, dynamic: bool) -> Config:
 
     if not dynamic:
         return with_values(config, {"inference.batch_size": 1})
-    stride, eaten = config.model.stride, 2 * config.model.margin
-    size = [length - stride if length - stride > eaten else length + stride for length in config.tile_size]
+    eaten = 2 * config.model.margin
+    size = [
+        length - stride if length - stride > eaten else length + stride
+        for length, stride in zip(config.tile_size, config.model.stride, strict=True)
+    ]
     return with_values(config, {"inference.batch_size": 2, "inference.tile_size": size})
 
 
@@ -151,7 +173,7 @@ def _describe(run: Run, checkpoint: Path, path: Path, shape: list[int | None]) -
     from unetcli.files import sha256
 
     config = run.config
-    spatial = ["height", "width"]
+    spatial = ["depth", "height", "width"][-config.model.ndim :]
     return {
         "model_file": path.name,
         "run": run.path.name,
@@ -163,6 +185,7 @@ def _describe(run: Run, checkpoint: Path, path: Path, shape: list[int | None]) -
             "method": config.data.normalization,
             "lower": config.data.lower,
             "upper": config.data.upper,
+            "output_range": config.data.output_range,
         },
         "tiling": {
             "tile_size": config.tile_size,
@@ -172,5 +195,6 @@ def _describe(run: Run, checkpoint: Path, path: Path, shape: list[int | None]) -
             "size_multiple": config.model.stride,
         },
         "channels": run.facts.channels,
+        "spacing": run.facts.spacing,
         "classes": [info.model_dump() for info in run.facts.classes],
     }

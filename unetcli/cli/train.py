@@ -10,7 +10,7 @@ import typer
 from unetcli.cli.options import Device, DeviceOption, JsonOption, OverwriteOption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from unetcli.config import Config
     from unetcli.data.cases import LabelledImage
@@ -92,16 +92,25 @@ def _settle(
         folder = newest_dataset()
         report.say(f"dataset: {folder} (the newest in datasets/)")
     manifest = load_manifest(folder)
-    if preset is None and file is None and manifest.kind in preset_names():
-        config = load_config(manifest.kind, None, assignments, options)
-        report.say(f"preset: {manifest.kind} (named like the data; see --preset)")
+    if preset is None and file is None and (name := _preset_for(manifest, preset_names())):
+        config = load_config(name, None, assignments, options)
+        why = "named like the data" if name in (manifest.kind, manifest.name) else "for any volumes"
+        report.say(f"preset: {name} ({why}; see --preset)")
     return resolve(config, folder, manifest), folder, manifest
+
+
+def _preset_for(manifest: Manifest, names: Sequence[str]) -> str | None:
+    """The preset of the data's name or source; that for any volumes; or none."""
+    for name in (manifest.name, manifest.kind):
+        if name in names:
+            return name
+    return "volume" if manifest.num_axes == 3 else None
 
 
 def _plan(output: Path | None, config: Config, manifest: Manifest, *, overwrite: bool) -> Run:
     """The run to be made; nothing is written yet."""
     from unetcli import __version__
-    from unetcli.data.manifest import fingerprint, split_of
+    from unetcli.data.manifest import fingerprint, mirror_pairs, split_of
     from unetcli.errors import ConfigError
     from unetcli.files import refuse_existing
     from unetcli.runs import ClassFacts, Run, RunFacts, new_run_path
@@ -121,6 +130,9 @@ def _plan(output: Path | None, config: Config, manifest: Manifest, *, overwrite:
             ClassFacts(index=info.index, name=info.name, value=max(info.source_values)) for info in manifest.classes
         ),
         channels=manifest.channels,
+        mirror_pairs=mirror_pairs(manifest),
+        spacing=manifest.spacing if manifest.num_axes == 3 else None,
+        has_ignored=manifest.has_ignored,
         train=split.train,
         validation=split.validation,
     )
@@ -167,26 +179,30 @@ def _fit(
 ) -> dict[str, Any]:
     """Train, and say how it ended."""
     from unetcli import report
-    from unetcli.cli.wiring import segmenter
+    from unetcli.cli.wiring import Member, segmenter
+    from unetcli.core.spatial import MirrorRule
+    from unetcli.data.cases import IGNORED
     from unetcli.data.patches import PatchSampler
     from unetcli.engine import Engine, Runtime
-    from unetcli.evaluation import evaluate
+    from unetcli.evaluation import Measures, evaluate
     from unetcli.runs import Journal, sweep
 
-    config = run.config
+    config, facts = run.config, run.facts
+    ignored = IGNORED if facts.has_ignored else None
     sweep(run)
-    batches = PatchSampler(train_cases, config)
-    engine = Engine.start(config, Runtime(device))
+    mirror = MirrorRule(facts.mirror_pairs) if facts.mirror_pairs else None
+    batches = PatchSampler(train_cases, config, mirror=mirror, has_ignored=facts.has_ignored)
+    engine = Engine.start(config, Runtime(device), ignored=ignored)
     if run.last_checkpoint.is_file():
         engine.load(run.last_checkpoint)
-    largest = [max(case.labels.shape[axis] for case in train_cases) for axis in range(2)]
+    largest = [max(case.size[axis] for case in train_cases) for axis in range(config.model.ndim)]
     if any(wanted > found for wanted, found in zip(batches.label_size, largest, strict=True)):
         report.say(
             f"warning: patches of {batches.label_size} px are larger than the largest image, {tuple(largest)} px; "
             "what is beyond is mirrored"
         )
-    segment = segmenter(engine.predict, config, tta=False)
-    names = [info.name for info in run.facts.classes]
+    segment = segmenter([Member(engine.predict, config)], tta=False).case
+    names = [info.name for info in facts.classes]
     journal = Journal(run.metrics_path, step=engine.step)
     report.say(
         f"run: {run.path}   device: {engine.device}   "
@@ -198,7 +214,10 @@ def _fit(
             journal(event)
             display(event)
 
-        result = engine.fit(batches, lambda: evaluate(validation_cases, segment, names).summary(), record, run.path)
+        def validate() -> dict[str, Any]:
+            return evaluate(validation_cases, segment, names, Measures(ignored=ignored)).summary()
+
+        result = engine.fit(batches, validate, record, run.path)
     return {
         "run": str(run.path),
         "outcome": result.outcome,

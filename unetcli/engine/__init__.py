@@ -76,12 +76,16 @@ class Engine:
         is_main: Whether this process writes files and shows progress.
     """
 
-    def __init__(self, config: Config, device: str) -> None:
+    def __init__(self, config: Config, device: str, ignored: int | None = None) -> None:
         self.config = config
         self.device = device
+        self.ignored = ignored
         self.rank = 0
         self.world_size = 1
-        self._network = build_model(config.model, seed=config.train.seed)
+        # on CPU, MindSpore's 3D convolutions take twice the time of 2D ones over slices; the parameters are the same
+        self._network = build_model(
+            config.model, seed=config.train.seed, layout="slices" if device == "CPU" else "standard"
+        )
         self._scorer = Scorer(self._network)
         self._train_step: nn.Cell | None = None
         self._restored: tuple[Path, dict[str, Any]] | None = None
@@ -89,19 +93,20 @@ class Engine:
         self._interruption = Interruption()
 
     @classmethod
-    def start(cls, config: Config, runtime: Runtime) -> Engine:
+    def start(cls, config: Config, runtime: Runtime, *, ignored: int | None = None) -> Engine:
         """Choose and probe the device, seed, and build the network.
 
         Args:
             config: Settings with `model.in_channels` and `model.num_classes` resolved.
             runtime: Where to compute.
+            ignored: The label that is not learned from, if there is one.
 
         Raises:
             DeviceError: If the device is not there.
         """
         device = choose_device(runtime.device)
         set_up(device, seed=config.train.seed)
-        return cls(config, device)
+        return cls(config, device, ignored)
 
     @property
     def is_main(self) -> bool:
@@ -208,7 +213,7 @@ class Engine:
         check_format(file_format, self.device)
         weights = {name: parameter.asnumpy() for name, parameter in self._network.parameters_dict().items()}
         # a network that has been exported is no longer good for another export, so each has its own
-        network = build_model(self.config.model, seed=self.config.train.seed)
+        network = build_model(self.config.model, seed=self.config.train.seed, layout="standard", frozen=True)
         mindspore.load_param_into_net(network, {name: mindspore.Parameter(w, name=name) for name, w in weights.items()})
         example = [given or fitting for given, fitting in zip(shape, (1, 1, *self.config.tile_size), strict=True)]
         export_model(Scorer(network), path, file_format, shape, example)
@@ -224,7 +229,7 @@ class Engine:
         optimizer = build_optimizer(
             config.optimizer, rates, self._network.trainable_params(), scale=scaling.optimizer_scale
         )
-        loss = build_loss(config.loss, num_classes=self._num_classes)
+        loss = build_loss(config.loss, num_classes=self._num_classes, ignored=self.ignored)
         manager: dict[str, Any] = {"loss_scale_manager": scaling.manager} if scaling.manager else {}
         model = Model(self._network, loss, optimizer, **manager)
         if self._restored is not None:

@@ -1,0 +1,59 @@
+"""Pages of TIF and PNG files to masks of the same form."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unetcli import report
+from unetcli.cli.predict.wishes import is_off_scale, say_doubts, within_memory
+from unetcli.data.images import find_images, image_format, open_image
+from unetcli.data.masks import plan_outputs, writing
+from unetcli.inference import clean, labels_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unetcli.cli.predict.wishes import Wishes
+    from unetcli.data.masks import Outputs
+
+find = find_images
+plan = plan_outputs
+
+
+def check(path: Path) -> None:
+    """Raise `DataError` for a file that is neither TIF nor PNG."""
+    image_format(path)
+
+
+def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
+    """Segment a file page by page."""
+    facts = wishes.facts
+    pixels, off_scale = np.zeros(len(facts.classes), np.int64), 0
+    started = time.perf_counter()
+    with (
+        open_image(outputs.image, num_channels=len(facts.channels)) as image,
+        writing(outputs, image, wishes.values) as write,
+        report.counting(outputs.image.name, image.num_pages) as count,
+    ):
+        for page in image:
+            off_scale += is_off_scale(page, wishes)
+            scores = within_memory(wishes, wishes.work(page.shape, page.dtype, keeps_scores=True)).scores(page)
+            labels = labels_of(scores)
+            if wishes.cleaning:
+                labels, _ = clean(labels, wishes.cleaning)
+            write(labels, scores)
+            pixels += np.bincount(labels.ravel(), minlength=len(facts.classes))
+            count()
+    shares = {info.name: float(share) for info, share in zip(facts.classes, pixels / pixels.sum(), strict=True)}
+    say_doubts(outputs, wishes, shares, f"intensities of {off_scale} pages are" if off_scale else "")
+    return {
+        "image": str(outputs.image),
+        "mask": str(outputs.mask),
+        "scores": str(outputs.scores) if outputs.scores else None,
+        "pages": image.num_pages,
+        "class_shares": shares,
+        "seconds": time.perf_counter() - started,
+    }

@@ -1,0 +1,143 @@
+"""What a prediction is to be, and what the two kinds of images have in common."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import psutil
+
+from unetcli.core.normalization import is_off_range
+from unetcli.inference import Cleaning, PredictorCost, Work, fit_memory
+from unetcli.report import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from unetcli.cli.wiring import Segmenter
+    from unetcli.data.masks import Outputs
+    from unetcli.runs import RunFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How every image of a call is segmented.
+
+    Args:
+        segmenter: The networks.
+        facts: Of the first run.
+        cleaning: What is done to the labels.
+        max_memory: Bytes that the process may hold; None for as many as it takes.
+        cost: What the networks take, where memory is limited.
+    """
+
+    segmenter: Segmenter
+    facts: RunFacts
+    cleaning: Cleaning
+    max_memory: int | None = None
+    cost: PredictorCost | None = None
+
+    @property
+    def values(self) -> list[int]:
+        """What stands for each class in a mask."""
+        return [info.value for info in self.facts.classes]
+
+    def work(self, shape: tuple[int, ...], dtype: np.dtype[Any], *, keeps_scores: bool) -> Work:
+        """What an image `(C, *S)` asks for, for the plan of memory."""
+        forms = self.segmenter.symmetries(None)
+        return Work(
+            shape,
+            dtype,
+            num_classes=len(self.facts.classes),
+            num_forms=len(forms) if forms else 1,
+            cleans=bool(self.cleaning),
+            keeps_scores=keeps_scores,
+        )
+
+
+class Kind(Protocol):
+    """Images or volumes: a module that can do these four things."""
+
+    def find(self, places: Iterable[Path | str]) -> list[Path]:
+        """The files that arguments mean."""
+        ...
+
+    def check(self, path: Path) -> None:
+        """Raise `DataError` for a file that is of no known format."""
+        ...
+
+    def plan(
+        self, images: Sequence[Path], folder: Path, *, with_scores: bool = False, overwrite: bool = False
+    ) -> list[Outputs]:
+        """Where the masks go."""
+        ...
+
+    def segment(self, outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
+        """Segment one file and say what was done."""
+        ...
+
+
+def try_out(segmenter: Segmenter, num_channels: int) -> PredictorCost:
+    """What the networks take of memory and time, from two tiles of nothing; the first also compiles."""
+    tile = np.zeros((1, num_channels, *segmenter.plan.tile_size), np.float32)
+    predictor = segmenter.predictor(tile[0])
+    num_scores = predictor(tile).nbytes
+    started = time.perf_counter()
+    predictor(tile)
+    return PredictorCost(
+        resident_bytes=peak_bytes(),
+        tile_bytes=num_scores * (len(segmenter.members) > 1),
+        seconds_per_tile=time.perf_counter() - started,
+    )
+
+
+def within_memory(wishes: Wishes, work: Work) -> Segmenter:
+    """The segmenter with batches that keep within the memory that is allowed; the plan is said first.
+
+    Raises:
+        ConfigError: If the memory does not do.
+    """
+    segmenter = wishes.segmenter
+    if wishes.max_memory is None or wishes.cost is None:
+        return segmenter
+    # one by one, since the trial does not tell what more would take; on CPU batches gain nothing
+    plan = fit_memory(work, replace(segmenter.plan, batch_size=1), wishes.cost, wishes.max_memory)
+    for line in plan.describe():
+        say(line)
+    return replace(segmenter, plan=plan.tiles)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held so far."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    kilo = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo
+
+
+def is_off_scale(image: NDArray[Any], wishes: Wishes) -> bool:
+    """Whether an image has intensities that the run's range would ruin."""
+    data = wishes.segmenter.members[0].config.data
+    if data.normalization != "range" or data.lower is None or data.upper is None:
+        return False
+    return is_off_range(image, data.lower, data.upper)
+
+
+def say_doubts(outputs: Outputs, wishes: Wishes, shares: dict[str, float], off_scale: str) -> None:
+    """Warn where the intensities do not fit (`off_scale` says which), and where a mask has one class only."""
+    data = wishes.segmenter.members[0].config.data
+    if off_scale:
+        say(
+            f"warning: {outputs.image}: {off_scale} on another scale than the {data.lower:g} to {data.upper:g} of the "
+            "run; convert the image to that scale"
+        )
+    if max(shares.values()) == 1:
+        say(f"warning: {outputs.mask}: every pixel is '{max(shares, key=shares.__getitem__)}'; is it such an image?")
