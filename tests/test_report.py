@@ -418,7 +418,21 @@ DONE = {
 def test_masks_are_shown_with_the_share_of_each_class(capsys):
     report.show_predictions([DONE], {}, as_json=False)
 
-    assert rows_of(capsys.readouterr().out)[1:] == [["a.tif", "masks/a.tif", "3", "cell 25.0%, [x] 75.0%", "1.3"]]
+    assert rows_of(capsys.readouterr().out)[1:] == [["a.tif", "masks/a.tif", "3 pages", "cell 25.0%, [x] 75.0%", "1.3"]]
+
+
+def test_volumes_are_told_in_millilitres(capsys):
+    entry = {
+        "image": "a.nii.gz",
+        "mask": "masks/a.nii.gz",
+        "size": [4, 5, 6],
+        "volumes_ml": {"liver": 1234.5, "cyst": 0.01},
+    }
+
+    report.show_predictions([entry | {"seconds": 2.0}], {}, as_json=False)
+
+    row = rows_of(capsys.readouterr().out)[1]
+    assert row == ["a.nii.gz", "masks/a.nii.gz", "4 x 5 x 6", "liver 1234 ml, cyst 0.01 ml", "2.0"]
 
 
 def test_masks_and_failures_as_json(capsys):

@@ -294,17 +294,22 @@ def show_predictions(done: Sequence[Mapping[str, Any]], failures: Mapping[str, s
     if as_json:
         emit_json({"done": list(done), "failed": dict(failures)})
         return
-    rows = [
-        [
-            entry["image"],
-            entry["mask"],
-            entry["pages"],
-            ", ".join(f"{name} {share:.1%}" for name, share in entry["class_shares"].items()),
-            f"{entry['seconds']:.1f}",
-        ]
-        for entry in done
-    ]
-    table("segmented", ["image", "mask", "pages", "classes", "seconds"], rows)
+    rows = [[entry["image"], entry["mask"], *_found(entry), f"{entry['seconds']:.1f}"] for entry in done]
+    table("segmented", ["image", "mask", "extent", "classes", "seconds"], rows)
+
+
+def _found(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """The extent of an image and its classes: pages and their shares, or voxels and ml."""
+    if "pages" in entry:
+        shares = entry["class_shares"].items()
+        return f"{entry['pages']} pages", ", ".join(f"{name} {share:.1%}" for name, share in shares)
+    volumes = entry["volumes_ml"].items()
+    return " x ".join(map(str, entry["size"])), ", ".join(f"{name} {_ml(volume)} ml" for name, volume in volumes)
+
+
+def _ml(volume: float) -> str:
+    """Three digits, and no fewer than the whole millilitres."""
+    return f"{volume:.3g}" if volume < 100 else f"{volume:.0f}"
 
 
 def show_export(path: Path, facts: Mapping[str, Any], *, as_json: bool) -> None:
