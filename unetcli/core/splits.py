@@ -76,7 +76,7 @@ def random_folds(
         members[group].append(index)
     if sum(map(len, members.values())) != n:
         raise ValueError(f"there must be a group for each of the {n} cases, got {len(groups or ())}")
-    _check(len(members), num_folds, "cases" if groups is None else "groups")
+    _check(len(members), num_folds, "cases" if len(members) == n else "groups")
     drawn = np.random.default_rng(seed).permutation(len(members))
     shuffled = [list(members.values())[i] for i in drawn]
     validation: list[list[int]] = [[] for _ in range(num_folds)]

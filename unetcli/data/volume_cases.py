@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +139,15 @@ def _shared_grid(files: list[VolumeFile], num_channels: int) -> Geometry:
         raise DataError(f"{images[0].path.name}: has {found} channels, but the dataset has {num_channels}")
     if labels.num_channels != 1:
         raise DataError(f"{labels.path.name}: labels have {labels.num_channels} channels, but must have 1")
-    first = images[0]
-    for other in files[1:]:
-        difference = first.geometry.difference(other.geometry)
-        if difference:
-            what = "labels are" if other is labels else f"{other.path.name} is"
+    # a TIF often tells no spacing; then its size is all that can be compared
+    told = next((file for file in files if file.has_spacing), images[0])
+    grid = replace(told.geometry, size=images[0].geometry.size)
+    for file in files[1:]:
+        own = file.geometry if file.has_spacing else replace(grid, size=file.geometry.size)
+        if difference := grid.difference(own):
+            what = "labels are" if file is labels else f"{file.path.name} is"
             raise DataError(f"{what} on another grid than the image: {difference}")
-    return first.geometry
+    return grid
 
 
 def _distributions(image: NDArray[Any]) -> tuple[Distribution, ...]:

@@ -50,32 +50,26 @@ def map_labels(mask: NDArray[Any], rule: LabelRule) -> MappedLabels:
     Raises:
         DataError: If values are not whole numbers, or are not in the rule; says which, and of how many pixels.
     """
-    whole = _as_integers(mask)
-    if whole.dtype.kind in "iu" and whole.itemsize <= 2:
-        values, counts = count_values(whole)
-    else:
-        values, counts = np.unique(whole, return_counts=True)
+    whole = whole_numbers(mask)
+    values, counts = value_counts(whole)
     known = dict(rule.indices)
     found = dict(zip(values.tolist(), counts.tolist(), strict=True))
     unknown = {value: count for value, count in found.items() if value not in known}
     if unknown and rule.others is None:
         raise DataError(
-            f"labels hold {counted(unknown)}, but must be of {', '.join(map(str, sorted(known)))}",
+            f"labels hold {counted(unknown, _noun(mask))}, but must be of {', '.join(map(str, sorted(known)))}",
             hint="declare what these values mean, or mend the labels",
         )
     wanted = np.array([known.get(value, rule.others) for value in found], np.uint8)
     return MappedLabels(_translate(whole, values, wanted), found)
 
 
-def counted(values: Mapping[Any, int]) -> str:
-    """Values with their counts, such as `3 (12 voxels), 7 (1 voxel)`; the first few, and how many more."""
-    shown = [f"{value:g} ({count} voxel{'s' if count > 1 else ''})" for value, count in list(values.items())[:SHOWN]]
-    more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
-    return ", ".join(shown) + more
+def whole_numbers(mask: NDArray[Any]) -> NDArray[Any]:
+    """The same values in an integer type of this machine, the smallest that holds them for floats.
 
-
-def _as_integers(mask: NDArray[Any]) -> NDArray[Any]:
-    """The same values in an integer type, the smallest for floats."""
+    Raises:
+        DataError: If there are others; says which, and of how many pixels.
+    """
     if mask.dtype.kind == "b":
         return mask.view(np.uint8)
     if mask.dtype.kind in "iu":
@@ -84,7 +78,7 @@ def _as_integers(mask: NDArray[Any]) -> NDArray[Any]:
     for start in range(0, flat.size, CHUNK):
         piece = flat[start : start + CHUNK]
         if not (piece == np.rint(piece)).all():  # NaN is not equal to itself either
-            _refuse_fractions(flat)
+            _refuse_fractions(mask)
     low, high = float(flat.min()), float(flat.max())
     if max(-low, high) >= 2**31:
         raise DataError(f"labels hold {low:g} to {high:g}, which are no label values")
@@ -92,12 +86,31 @@ def _as_integers(mask: NDArray[Any]) -> NDArray[Any]:
     return mask.astype(small)
 
 
-def _refuse_fractions(flat: NDArray[Any]) -> None:
-    strange = flat[~(flat == np.rint(flat))]
+def value_counts(whole: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The values of an array of integers, ascending, and how often each occurs."""
+    if whole.itemsize <= 2:
+        return count_values(whole)
+    values, counts = np.unique(whole, return_counts=True)
+    return values.astype(np.int64), counts
+
+
+def counted(values: Mapping[Any, int], noun: str = "voxel") -> str:
+    """Values with their counts, such as `3 (12 voxels), 7 (1 voxel)`; the first few, and how many more."""
+    shown = [f"{value:g} ({count} {noun}{'s' if count > 1 else ''})" for value, count in list(values.items())[:SHOWN]]
+    more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
+    return ", ".join(shown) + more
+
+
+def _noun(mask: NDArray[Any]) -> str:
+    return "pixel" if mask.ndim == 2 else "voxel"
+
+
+def _refuse_fractions(mask: NDArray[Any]) -> None:
+    strange = mask[~(mask == np.rint(mask))]
     values, counts = np.unique(strange, return_counts=True)
     found = dict(zip(values.tolist(), counts.tolist(), strict=True))
     raise DataError(
-        f"labels must be whole numbers, but hold {counted(found)}",
+        f"labels must be whole numbers, but hold {counted(found, _noun(mask))}",
         hint="resample masks with nearest neighbours, never with linear or cubic interpolation",
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetcli.core.geometry import Triple
-from unetcli.core.splits import random_folds
+from unetcli.core.splits import block_folds, random_folds
 from unetcli.data.class_names import sides_of
 from unetcli.data.manifest import ClassInfo, Kind, Split
 from unetcli.data.volume_cases import Outline, outline_case
@@ -122,7 +122,7 @@ def plan_work(source: VolumeSource, options: WorkOptions, advance: Callable[[], 
     """Read the headers of all cases, and find out what is to be done; nothing is written.
 
     Raises:
-        ConfigError: If the spacing is not positive.
+        ConfigError: If the spacing is not positive, or the cases cannot be divided as wanted.
         DataError: If no case can be used, one cannot under `is_strict`, or the disk is too small.
     """
     if options.spacing and not all(0 < size < math.inf for size in options.spacing):
@@ -147,6 +147,7 @@ def plan_work(source: VolumeSource, options: WorkOptions, advance: Callable[[], 
             skipped.append(Skipped(raw.id, str(error)))
         advance()
     refuse_skipped(skipped, len(outlines), options)
+    make_volume_splits([raw for raw, _ in outlines], source.split)  # what cannot be split must not cost any work
     records = ((raw, load_record(options.work_folder, raw, settings)) for raw, _ in outlines)
     finished = {raw.id: record for raw, record in records if record is not None}
     waiting = [outline for raw, outline in outlines if raw.id not in finished]
@@ -199,9 +200,7 @@ def make_volume_splits(raws: Sequence[RawCase], plan: SplitPlan) -> tuple[Split,
         DataError: If one part would be empty.
     """
     ids = [raw.id for raw in raws]
-    if len(ids) < 2:
-        raise DataError(f"{len(ids)} case cannot be split", hint="training and validation need at least 2")
-    if plan.is_published:
+    if plan.is_published and len(ids) > 1:
         validation = tuple(raw.id for raw in raws if raw.is_validation)
         train = tuple(raw.id for raw in raws if not raw.is_validation)
         if not train or not validation:
@@ -210,10 +209,26 @@ def make_volume_splits(raws: Sequence[RawCase], plan: SplitPlan) -> tuple[Split,
                 hint="draw the folds at random with --folds",
             )
         return (Split(train=train, validation=validation),)
-    groups = [raw.id if raw.group is None else f"group {raw.group}" for raw in raws]
-    num_folds = plan.num_folds or min(DEFAULT_FOLDS, len(set(groups)))
+    return draw_splits(ids, [raw.group for raw in raws], plan)
+
+
+def draw_splits(
+    ids: Sequence[str], groups: Sequence[str | None], plan: SplitPlan, *, in_blocks: bool = False
+) -> tuple[Split, ...]:
+    """Folds drawn at random, or `in_blocks` of neighbours; a case without a group is one of its own.
+
+    Raises:
+        ConfigError: If the cases cannot be divided into so many.
+        DataError: If there are fewer than two cases or groups.
+    """
+    if len(ids) < 2:
+        raise DataError(f"{len(ids)} case cannot be split", hint="training and validation need at least 2")
+    keys = [(name, False) if group is None else (group, True) for name, group in zip(ids, groups, strict=True)]
+    if len(set(keys)) < 2:
+        raise DataError(f"all {len(ids)} cases are of one group", hint="training and validation need at least 2")
+    num_folds = plan.num_folds or min(DEFAULT_FOLDS, len(set(keys)))
     try:
-        folds = random_folds(len(ids), num_folds, plan.seed, groups)
+        folds = block_folds(len(ids), num_folds) if in_blocks else random_folds(len(ids), num_folds, plan.seed, keys)
     except ValueError as error:
         raise ConfigError(f"--folds {num_folds}: {error}", hint="choose another --folds") from error
     return tuple(

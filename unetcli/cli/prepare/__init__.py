@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from unetcli.cli.prepare import isbi, luna16, msd
+from unetcli.cli.prepare import folder, isbi, luna16, msd
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -17,3 +17,4 @@ def prepare() -> None:
 app.command("isbi")(isbi.isbi)
 app.command("luna16")(luna16.luna16)
 app.command("msd")(msd.msd)
+app.command("folder")(folder.folder)

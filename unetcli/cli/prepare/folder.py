@@ -1,0 +1,82 @@
+"""`unet prepare folder`: images and masks of any source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unetcli.cli.options import JsonOption, OverwriteOption
+from unetcli.cli.prepare.options import (
+    CompressOption,
+    DryRunOption,
+    FoldsOption,
+    GroupOption,
+    JobsOption,
+    LabelOption,
+    MirrorOption,
+    NamedOutputOption,
+    SeedOption,
+    SpacingOption,
+    StrictOption,
+)
+
+
+def folder(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of images and labels (or masks), or of files such as x.png and x_mask.png.")
+    ],
+    output: NamedOutputOption = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Which files in the folder are images, such as 'scans/*.tif'.")
+    ] = None,
+    masks: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Which are their masks, such as 'drawn/*.tif'.")
+    ] = None,
+    volumes: Annotated[
+        bool, typer.Option("--volumes", help="Take the pages of a TIF for the slices of one volume.")
+    ] = False,
+    label: LabelOption = None,
+    mirror: MirrorOption = None,
+    group_by: GroupOption = None,
+    folds: FoldsOption = None,
+    seed: SeedOption = 12345,
+    spacing: SpacingOption = None,
+    compress: CompressOption = False,
+    jobs: JobsOption = None,
+    strict: StrictOption = False,
+    dry_run: DryRunOption = False,
+    overwrite: OverwriteOption = False,
+    json_report: JsonOption = False,
+) -> None:
+    """Prepare images with masks, or volumes with masks, that are paired by their names.
+
+    TIF and PNG are images, and each page of a TIF is one; NIfTI, MetaImage, NRRD and DICOM folders are volumes.
+    What the values of the masks mean is found from them: 0 and 255, or 0, 1, 2 and so on; --label says it otherwise.
+    --spacing, --compress and --jobs are for volumes.
+    """
+    from unetcli import report
+    from unetcli.cli.prepare.images import prepare_images
+    from unetcli.cli.prepare.volumes import prepare_volumes
+    from unetcli.data.folder import Search, find_pairs
+    from unetcli.data.folder_images import ImageOptions, output_name
+    from unetcli.data.folder_volumes import volumes_of
+    from unetcli.data.volume_plan import SplitPlan, WorkOptions
+    from unetcli.errors import ConfigError
+
+    typer.echo(f"reading {source}", err=True)
+    pairs = find_pairs(source, Search(images, masks, volumes, group_by))
+    place = output or Path("datasets") / output_name(source)
+    split = SplitPlan(folds, seed)
+    if pairs.dimension == 2:
+        for name, given in (("--spacing", spacing), ("--compress", compress), ("--jobs", jobs)):
+            if given:
+                raise ConfigError(f"{name}: is for volumes, but {source} holds images", hint="leave it out")
+        wishes = ImageOptions(place.resolve().name, split, tuple(label or ()), tuple(mirror or ()), strict)
+        prepare_images(pairs, wishes, place, dry_run=dry_run, overwrite=overwrite, as_json=json_report)
+        return
+    with report.counting("looking at masks", len(pairs.pairs)) as advance:
+        found = volumes_of(pairs, split, label or (), mirror or (), advance)
+    options = WorkOptions(place, spacing, compress, jobs, strict, overwrite)
+    prepare_volumes(found, options, dry_run=dry_run, as_json=json_report, pairs=pairs)
