@@ -50,15 +50,7 @@ def open_itk(path: Path, kind: VolumeFormat, *, num_channels: int | None = None)
             that no volume has.
     """
     fields = header_fields(path, kind)
-    lacking = [name for name in ("NDims", "DimSize", "ElementType") if name.lower() not in fields]
-    if kind == "metaimage" and lacking:  # ITK would print its own complaints
-        raise DataError(f"{path}: has a header without {' and '.join(lacking)}", hint="write its header again")
-    for file in _data_files(path, fields):
-        if not file.is_file():
-            raise DataError(
-                f"{path}: its voxels are in {file.name}, which is not beside it",
-                hint=f"copy {file} there too; the two files belong together",
-            )
+    _check_header(path, kind, fields)
     reader = itk_reader(path, "MetaImageIO" if kind == "metaimage" else "NrrdImageIO")
     with itk_told(f"{path}"):
         reader.ReadImageInformation()
@@ -82,6 +74,19 @@ def open_itk(path: Path, kind: VolumeFormat, *, num_channels: int | None = None)
         has_spacing=is_told,
         notes=() if is_told else ("it does not tell the size of its voxels",),
     )
+
+
+def _check_header(path: Path, kind: VolumeFormat, fields: Fields) -> None:
+    """Raise DataError for a header that ITK would print complaints of, or whose voxels are not there."""
+    lacking = [name for name in ("NDims", "DimSize", "ElementType") if name.lower() not in fields]
+    if kind == "metaimage" and lacking:
+        raise DataError(f"{path}: has a header without {' and '.join(lacking)}", hint="write its header again")
+    for file in _data_files(path, fields):
+        if not file.is_file():
+            raise DataError(
+                f"{path}: its voxels are in {file.name}, which is not beside it",
+                hint=f"copy {file} there too; the two files belong together",
+            )
 
 
 def itk_reader(path: Path, image_io: str) -> Any:

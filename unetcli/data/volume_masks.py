@@ -97,7 +97,8 @@ def write_labels(path: Path, labels: NDArray[Any], values: Sequence[int], source
         raise ValueError(f"labels must be of {source.geometry.size}, got {labels.shape}")
     if not 0 <= labels.min() <= labels.max() < len(table):
         raise ValueError(f"labels must be in 0..{len(table) - 1}, got {labels.min()}..{labels.max()}")
-    voxels = table[labels]
+    is_same = labels.dtype == table.dtype and np.array_equal(table, np.arange(len(table)))
+    voxels = labels if is_same else table[labels]  # a large volume is not copied without need
     with _staged(path) as staged:
         match path.suffix.lower():
             case ".mhd" | ".mha":
@@ -242,7 +243,7 @@ def _staged(path: Path) -> Generator[Path]:
     with contextlib.ExitStack() as stack:
         with writing_told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent)))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".unet-", dir=path.parent)))
         yield folder / path.name
         with writing_told(path):
             parts = [part for part in folder.iterdir() if part.name != path.name]
