@@ -18,7 +18,8 @@ def build_model(
 ) -> nn.Cell:
     """The network that `settings` describe, with its first weights; the same for the same seed, whatever ran before.
 
-    It takes and gives `(N, C, *S)`, and has the same parameters, whatever the layout.
+    It takes and gives `(N, C, *S)`, has the same parameters and computes the same, whatever the layout; only
+    dropout falls on other values.
 
     Args:
         settings: With `in_channels` and `num_classes` set.
