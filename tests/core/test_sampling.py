@@ -48,6 +48,16 @@ def test_every_class_has_as_many_points_as_it_may_and_they_lie_on_it(labels, lim
     np.testing.assert_array_equal(points, foreground_points(labels, 4, limit))
 
 
+@pytest.mark.parametrize("shape", [(2040,), (3, 2040), (7, 41, 113)])
+def test_points_are_of_even_ranks_in_large_arrays_too(rng, shape):
+    labels = rng.integers(0, 4, (*shape, 2), dtype=np.uint8)
+    points = foreground_points(labels, 4, 50)
+    for label in (1, 2, 3):
+        everywhere = np.argwhere(labels == label)
+        ranks = (2 * np.arange(50) + 1) * len(everywhere) // 100
+        np.testing.assert_array_equal(points[points[:, 0] == label, 1:], everywhere[ranks])
+
+
 def test_an_image_of_background_has_no_points():
     assert foreground_points(np.zeros((4, 5, 6), np.uint8), 3).shape == (0, 4)
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 Labels = NDArray[np.uint8]
 Points = NDArray[np.int32]
 
-CHUNK_PIXELS = 1 << 22
+CHUNK_PIXELS = 1 << 20
+LINE_PIXELS = 8 * 255
+"""Pixels that are counted as one line: 255 numbers of 8 bytes, so that sums of 0 and 1 in each byte stay below 256."""
 
 
 def foreground_points(labels: Labels, num_classes: int, limit: int = 1000) -> Points:
     """Some pixels of every class but the background, spread evenly over all of its pixels.
 
-    The array is read twice, slab by slab, so that a map of a large file takes little memory. Nothing is drawn:
+    The array is read once, piece by piece, so that a map of a large file takes little memory. Nothing is drawn:
     the same labels give the same points.
 
     Args:
@@ -36,22 +35,40 @@ def foreground_points(labels: Labels, num_classes: int, limit: int = 1000) -> Po
         raise ValueError(f"limit must be at least 1, got {limit}")
     if labels.dtype != np.uint8:
         raise TypeError(f"labels must be uint8, not {labels.dtype}")
-    totals = np.zeros(256, np.int64)
-    for _, slab in _slabs(labels):
-        totals += np.bincount(slab, minlength=256)
-    seen = np.zeros(256, np.int64)
-    found: list[list[NDArray[np.int64]]] = [[] for _ in range(num_classes)]
-    for first, slab in _slabs(labels):
-        places = np.flatnonzero((slab > 0) & (slab < num_classes))
-        values = slab[places]
-        for label in np.unique(values):
-            of_class = places[values == label]
-            wanted = _even_ranks(int(totals[label]), limit) - seen[label]
-            inside = wanted[np.searchsorted(wanted, 0) : np.searchsorted(wanted, len(of_class))]
-            found[label].append(first + of_class[inside])
-            seen[label] += len(of_class)
-    rows = [_rows(label, places, labels.shape) for label, parts in enumerate(found) for places in parts]
-    return np.concatenate(rows) if rows else np.zeros((0, 1 + labels.ndim), np.int32)
+    flat = labels.reshape(-1)
+    counts = _line_counts(flat, num_classes)
+    found: list[Points] = []
+    for label in range(1, num_classes):
+        ends = np.cumsum(counts[label])
+        ranks = _even_ranks(int(ends[-1]), limit)
+        lines = np.searchsorted(ends, ranks, side="right")
+        within = (ranks - (ends - counts[label])[lines]).tolist()
+        starts = (lines * LINE_PIXELS).tolist()
+        places = [
+            start + np.flatnonzero(flat[start : start + LINE_PIXELS] == label)[rank]
+            for start, rank in zip(starts, within, strict=True)
+        ]
+        found.append(_rows(label, np.array(places, np.int64), labels.shape))
+    return np.concatenate(found) if found else np.zeros((0, 1 + labels.ndim), np.int32)
+
+
+def _line_counts(flat: Labels, num_classes: int) -> NDArray[np.int64]:
+    """How often each class occurs in every `LINE_PIXELS` pixels, `(num_classes, lines)`; the last may be shorter.
+
+    Where pixels are compared with a class, 8 bytes of 0 and 1 are added as one number, which cannot overflow in a line.
+    """
+    num_lines = flat.size // LINE_PIXELS
+    counts = np.zeros((num_classes, num_lines + 1), np.int64)
+    step = max(1, CHUNK_PIXELS // LINE_PIXELS)
+    for first in range(0, num_lines, step):
+        last = min(first + step, num_lines)
+        part = np.asarray(flat[first * LINE_PIXELS : last * LINE_PIXELS])
+        for label in range(1, num_classes):
+            sums = np.add.reduce((part == label).view(np.uint64).reshape(last - first, -1), axis=1)
+            counts[label, first:last] = sums.view(np.uint8).reshape(-1, 8).sum(axis=1)
+    rest = flat[num_lines * LINE_PIXELS :]
+    counts[:, num_lines] = [np.count_nonzero(rest == label) for label in range(num_classes)]
+    return counts
 
 
 def pick_point(points: Points, rng: np.random.Generator) -> tuple[int, ...]:
@@ -71,14 +88,6 @@ def pick_point(points: Points, rng: np.random.Generator) -> tuple[int, ...]:
     label = rng.choice(np.flatnonzero(np.bincount(points[:, 0])))
     rows = np.flatnonzero(points[:, 0] == label)
     return tuple(int(place) for place in points[rng.choice(rows), 1:])
-
-
-def _slabs(labels: Labels) -> Iterator[tuple[int, Labels]]:
-    """Parts of the array along its first axis, each flat, with the number of pixels before it."""
-    layer = math.prod(labels.shape[1:])
-    depth = max(1, CHUNK_PIXELS // max(layer, 1))
-    for first in range(0, labels.shape[0], depth):
-        yield first * layer, np.asarray(labels[first : first + depth]).ravel()
 
 
 def _even_ranks(total: int, limit: int) -> NDArray[np.int64]:
