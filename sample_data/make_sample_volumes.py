@@ -4,7 +4,7 @@
 
 A scan is a trunk of soft tissue in air, with ribs and a spine, two lungs of unlike size that are parted by a heart,
 vessels within them, and a windpipe that forks. Air, windpipe, bowel gas and lung overlap in HU, so that no threshold
-parts them. Labels are those of the published masks: 3 and 4 the lungs, 5 the windpipe.
+parts them. Labels are those of the published masks: 3 the left lung, 4 the right, 5 the windpipe.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SIZE = (32, 48, 48)
 SPACING = (9.0, 7.5, 7.5)
 """Millimetres along Z, Y, X."""
 SUBSETS = (("subset8", 4), ("subset9", 3))
-RIGHT, LEFT, WINDPIPE = 3, 4, 5
+LEFT, RIGHT, WINDPIPE = 3, 4, 5
 
 Floats = NDArray[np.float64]
 
@@ -77,8 +77,8 @@ def _ellipsoid(
 
 def _windpipe(z: Floats, y: Floats, x: Floats) -> NDArray[np.bool_]:
     """A tube from the top, which forks into a branch to each lung."""
-    trunk = (np.hypot(y + 0.02, x) < 0.085) & (z > 0.3)
-    branches = (np.hypot(y + 0.02, np.abs(x) - 0.55 * (0.34 - z)) < 0.07) & (z > 0.02) & (z <= 0.36)
+    trunk = (np.hypot(y + 0.02, x) < 0.13) & (z > 0.3)
+    branches = (np.hypot(y + 0.02, np.abs(x) - 0.55 * (0.34 - z)) < 0.11) & (z > 0.02) & (z <= 0.36)
     return trunk | branches
 
 
