@@ -163,7 +163,7 @@ def test_files_that_do_not_tell_the_size_of_voxels_say_so(meta, tmp_path, voxels
         ({"ElementSpacing": "1 -1 1"}, "does not place its voxels"),
         ({"ElementSpacing": "1 nan 1"}, "does not place its voxels"),
         ({"TransformMatrix": "1 0 0 1 0 0 0 0 1"}, "does not place its voxels"),
-        ({"CompressedData": "True"}, r"its voxels\.raw: cannot be read \(Error -3"),
+        ({"CompressedData": "True"}, r"its voxels\.raw: cannot be read \(its compressed voxels are damaged"),
         (
             {"ElementNumberOfChannels": "3", "NDims": "4", "DimSize": "5 2 1 2", "ElementSpacing": "1 1 1 1"},
             "3 values a voxel in each of 2 volumes",
