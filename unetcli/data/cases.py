@@ -60,7 +60,7 @@ def content_hash(array: NDArray[Any]) -> str:
     """SHA-256 of an array's type, shape and values, the same on machines of either byte order."""
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     digest = hashlib.sha256(f"{little.dtype.str} {little.shape} ".encode())
-    digest.update(little.tobytes())
+    digest.update(little.data)
     return digest.hexdigest()
 
 

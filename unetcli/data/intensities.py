@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +14,8 @@ from unetcli.core.normalization import PERCENTILES, ChannelStatistics
 from unetcli.data.manifest import IntensityStats
 
 PERCENTS = (0.5, 1.0, 50.0, 99.0, 99.5)
-CHUNK = 1 << 20
+CHUNK = 1 << 22
+"""Pixels of a piece; less than 2^24, to which float32 counts exactly."""
 SAMPLE = 10_000_000
 SKETCH = 1025
 
@@ -60,19 +62,28 @@ class Distribution:
 def count_values(array: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The values that occur in an array of 8- or 16-bit integers, ascending, and how often.
 
-    Counted in pieces that fit the processor's cache: `numpy.unique` would sort, and `numpy.bincount` of the whole
-    would first make a copy of 8 bytes a pixel.
+    Counted by OpenCV, which needs a third of the time of `numpy.bincount`, in pieces so small that its float32
+    counts are exact. Bytes are counted in pairs, which is twice as fast again.
     """
-    unsigned = array.reshape(-1).view(f"u{array.itemsize}")
+    flat = array.reshape(-1)
     num_values = 256**array.itemsize
-    counts = np.zeros(num_values, np.int64)
-    for piece in _pieces(unsigned):
-        counts += np.bincount(piece, minlength=num_values)
+    if array.itemsize == 1:
+        pairs = _count_16_bit(flat[: flat.size // 2 * 2].view(np.uint16)).reshape(256, 256)
+        counts = pairs.sum(0) + pairs.sum(1) + np.bincount(flat[flat.size // 2 * 2 :].view(np.uint8), minlength=256)
+    else:
+        counts = _count_16_bit(flat.view(np.uint16))
     first = 0
     if array.dtype.kind == "i":  # negative numbers are the upper half of the unsigned ones
         counts, first = np.roll(counts, num_values // 2), -num_values // 2
     present = np.flatnonzero(counts)
     return present + first, counts[present]
+
+
+def _count_16_bit(flat: NDArray[np.uint16]) -> NDArray[np.int64]:
+    counts = np.zeros(1 << 16, np.int64)
+    for piece in _pieces(flat):
+        counts += cv2.calcHist([piece], [0], None, [1 << 16], [0, 1 << 16])[:, 0].astype(np.int64)
+    return counts
 
 
 def distribution_of(channel: NDArray[Any]) -> Distribution:

@@ -20,7 +20,7 @@ from unetcli.data.archives import FileSource, located, outlined, unpacked_size
 from unetcli.data.cases import content_hash
 from unetcli.data.intensities import Distribution, count_values, distribution_of, merge_distributions
 from unetcli.data.manifest import Case, CaseFiles, CaseStatistics
-from unetcli.data.resampling import resample, resampled_geometry
+from unetcli.data.resampling import resample_image, resample_labels, resampled_geometry
 from unetcli.data.volume_file import VolumeFile
 from unetcli.data.volume_labels import MappedLabels, map_labels
 from unetcli.data.volume_masks import write_volume
@@ -98,6 +98,7 @@ class _Checked:
     geometry: Geometry
     values: Mapping[int, int]
     channels: tuple[Distribution, ...]
+    is_resampled: bool
 
 
 def _checked_case(raw: RawCase, settings: CaseSettings, folder: Path) -> _Checked:
@@ -113,9 +114,9 @@ def _checked_case(raw: RawCase, settings: CaseSettings, folder: Path) -> _Checke
         raise DataError(f"the image is {channels[0].values[0]:g} everywhere")
     target = geometry if settings.spacing is None else resampled_geometry(geometry, settings.spacing)
     if target is not geometry:
-        image, labels = resample(image, labels, geometry, target)
+        image, labels = resample_image(image, geometry, target), resample_labels(labels, geometry, target)
         channels = _distributions(image)
-    return _Checked(image, labels, target, mapped.counts, channels)
+    return _Checked(image, labels, target, mapped.counts, channels, target is not geometry)
 
 
 def _opened(path: Path, source: FileSource) -> VolumeFile:
@@ -182,7 +183,7 @@ def _write_case(raw: RawCase, settings: CaseSettings, folder: Path, stamp: str, 
         shape=image.shape,
         image_sha256=content_hash(image),
         labels_sha256=content_hash(labels),
-        class_shares=_shares(labels, settings.num_classes),
+        class_shares=_shares(checked, settings),
         files=files,
     )
     warnings = (*_channel_warnings(checked.channels), *_side_warnings(points, geometry, settings))
@@ -209,10 +210,17 @@ def _case_files(name: str, settings: CaseSettings, checked: _Checked) -> CaseFil
     )
 
 
-def _shares(labels: NDArray[np.uint8], num_classes: int) -> tuple[float, ...]:
-    values, counts = count_values(labels)
-    found = dict(zip(values.tolist(), counts.tolist(), strict=True))
-    return tuple(found.get(index, 0) / labels.size for index in range(num_classes))
+def _shares(checked: _Checked, settings: CaseSettings) -> tuple[float, ...]:
+    """Share of the voxels that belongs to each class, from the counts of the mask's values where its grid is kept."""
+    totals = [0] * 256
+    if not checked.is_resampled:
+        known = dict(settings.rule.indices)
+        for value, count in checked.values.items():
+            totals[known.get(value, settings.rule.others or 0)] += count
+    else:
+        for index, count in zip(*count_values(checked.labels), strict=True):
+            totals[index] = int(count)
+    return tuple(total / checked.labels.size for total in totals[: settings.num_classes])
 
 
 def _channel_warnings(channels: Sequence[Distribution]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,7 +43,7 @@ class MappedLabels:
 
 
 def map_labels(mask: NDArray[Any], rule: LabelRule) -> MappedLabels:
-    """Put class indices in place of a mask's values.
+    """Put class indices in place of a mask's values; bytes are replaced where they lie.
 
     Whole numbers stored as floats are whole numbers; anything between is refused, since it comes from resampling a
     mask as if it were an image, after which nobody can say what was meant.
@@ -121,8 +122,9 @@ def _translate(whole: NDArray[Any], values: NDArray[Any], wanted: NDArray[np.uin
         return whole.astype(np.uint8, copy=False)
     if whole.itemsize <= 2:
         # a table of all values that the type has, indexed by the same bits without their sign
-        unsigned = whole.view(f"u{whole.itemsize}")
+        unsigned = whole.view(f"u{whole.itemsize}").reshape(len(whole), -1)
         table = np.zeros(256**whole.itemsize, np.uint8)
         table[values.astype(whole.dtype).view(unsigned.dtype)] = wanted
-        return table[unsigned]
+        mapped = cv2.LUT(unsigned, table, dst=unsigned) if whole.itemsize == 1 else table[unsigned]
+        return np.asarray(mapped, np.uint8).reshape(whole.shape)
     return wanted[np.searchsorted(values, whole)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -12,11 +14,16 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import cv2
+import SimpleITK
+
 from unetcli.data.volume_cases import make_case
 from unetcli.data.volume_records import CaseSettings, Finished, RawCase, Skipped
 
 SMALL = 256_000_000
 MOST_JOBS = 8
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Numbers of `mallopt`, as in malloc.h."""
 
 
 def default_jobs(num_bytes: int) -> int:
@@ -81,9 +88,23 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
 
 
 def _begin() -> None:
-    """Leave interruptions to the parent, and never outlive it."""
+    """Leave interruptions to the parent, never outlive it, and keep memory from case to case."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    cv2.setNumThreads(1)  # each process has a processor of its own
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Do not give large arrays back to the system, which would take them apart and together again page by page.
+
+    That costs as long as all other work on a case. Only the C library of GNU can be told so (`mallopt`).
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        allocator = ctypes.CDLL("libc.so.6")
+        allocator.mallopt(M_MMAP_MAX, 0)
+        allocator.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _leave_with_parent() -> None:
