@@ -19,9 +19,13 @@ check: $(VENV)/ready-test
 
 accuracy: $(VENV)/ready
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/accuracy_volumes.py
 
 bench: $(VENV)/ready-test
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/measures.py
+	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/patches.py
 
 $(VENV)/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,4 +37,4 @@ $(VENV)/ready-test: $(VENV)/ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo bench-work build dist .pytest_cache .ruff_cache .hypothesis
