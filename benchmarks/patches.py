@@ -3,8 +3,8 @@
     python benchmarks/patches.py [--rounds 3] [--volumes 4] [--work DIR]
 
 Both cut 96 x 224 x 224 patches at random places and map -500 to 1000 HU to 0 to 1, with their labels, in one thread and
-in turn. Ours takes them from the mapped files of `unet prepare luna16`; the other decodes image and mask with nibabel, as
-a loader without a cache does.
+in turn. Ours takes them from the mapped files of `unet prepare luna16`; the other decodes image and mask with nibabel,
+as a loader without a cache does.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/prepare.py [--rounds 3] [--volumes 8] [--work DIR]
 
 Ours pairs, checks, maps labels, hashes, measures and draws besides converting. The plain loop only reads `.mhd` and
-writes: `.nii`, which is the least work there is, and `.nii.gz`, which is what the model zoo's convert_nifti does. All in
-turn, on the same files, in processes of their own. MB are those of the scans and masks as they lie in memory.
+writes: `.nii`, which is the least work there is, and `.nii.gz`, which is what the model zoo's convert_nifti does. All
+in turn, on the same files, in processes of their own. MB are those of the scans and masks as they lie in memory.
 """
 
 from __future__ import annotations
