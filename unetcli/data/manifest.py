@@ -115,7 +115,8 @@ class Split(Record):
 class Manifest(Record):
     """What a dataset folder holds.
 
-    `spacing` is the size of a pixel in `unit`, in the order of the axes; the median one where cases differ.
+    `spacing` is the size of a pixel in `unit`, in the order of the axes; the median one where cases differ, and that of
+    all if `is_resampled`, which a volume must then be brought to before a network sees it.
     Pixels of the value `unetcli.data.cases.IGNORED` are neither learned from nor measured; `has_ignored` says whether
     there may be any.
     """
@@ -129,6 +130,7 @@ class Manifest(Record):
     has_ignored: bool = False
     spacing: tuple[float, ...] | None = None
     unit: str | None = None
+    is_resampled: bool = False
     intensity: IntensityStats
     cases: tuple[Case, ...] = Field(min_length=1)
     split_method: Literal["zoo", "block", "random", "published"]

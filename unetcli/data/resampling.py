@@ -1,4 +1,4 @@
-"""A volume and its labels on a grid of another spacing."""
+"""Volumes and labels on a grid of another spacing."""
 
 from __future__ import annotations
 
@@ -24,37 +24,56 @@ def resampled_geometry(geometry: Geometry, spacing: Triple) -> Geometry:
     return Geometry((size[0], size[1], size[2]), spacing, (x, y, z), geometry.direction)
 
 
-def resample(
-    image: NDArray[Any], labels: NDArray[np.uint8], geometry: Geometry, target: Geometry
-) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """Sample an image linearly, rounded where it is of integers, and its labels by the nearest voxel.
+def resample_image(image: NDArray[Any], geometry: Geometry, target: Geometry) -> NDArray[Any]:
+    """Sample an image linearly, rounded where it is of integers.
 
     Beyond the centres of the outermost voxels these go on.
 
     Args:
         image: `(C, Z, Y, X)`.
-        labels: `(Z, Y, X)`.
-        geometry: Their grid.
+        geometry: Its grid.
         target: The grid wanted.
 
     Returns:
-        Both on the new grid, in their types.
+        The image on that grid, in its type.
     """
+    resampler = _resampler(target, sitk.sitkLinear, sitk.sitkFloat32)
+    sampled = np.empty((len(image), *target.size), image.dtype)
+    for old, new in zip(image, sampled, strict=True):
+        values = sitk.GetArrayFromImage(resampler.Execute(_itk_image(old, geometry)))
+        new[...] = np.rint(values, out=values) if image.dtype.kind in "iu" else values
+    return sampled
+
+
+def resample_labels(
+    labels: NDArray[np.uint8], geometry: Geometry, target: Geometry, *, smooth: bool = False
+) -> NDArray[np.uint8]:
+    """Sample labels by the nearest voxel, which invents nothing, or by the class that linear weights favour.
+
+    Args:
+        labels: `(Z, Y, X)`.
+        geometry: Their grid.
+        target: The grid wanted.
+        smooth: Whether neighbours are weighed, so that a finer grid shows no steps.
+
+    Returns:
+        The labels on that grid.
+    """
+    interpolator = sitk.sitkLabelLinear if smooth else sitk.sitkNearestNeighbor
+    resampler = _resampler(target, interpolator, sitk.sitkUInt8)
+    return sitk.GetArrayFromImage(resampler.Execute(_itk_image(labels, geometry)))
+
+
+def _resampler(target: Geometry, interpolator: int, pixel_type: int) -> sitk.ResampleImageFilter:
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(target.size[::-1])
     resampler.SetOutputSpacing(target.spacing[::-1])
     resampler.SetOutputOrigin(target.origin)
     resampler.SetOutputDirection(_itk_direction(target))
     resampler.SetUseNearestNeighborExtrapolator(True)
-    resampler.SetInterpolator(sitk.sitkLinear)
-    resampler.SetOutputPixelType(sitk.sitkFloat32)
-    sampled = np.empty((len(image), *target.size), image.dtype)
-    for old, new in zip(image, sampled, strict=True):
-        values = sitk.GetArrayFromImage(resampler.Execute(_itk_image(old, geometry)))
-        new[...] = np.rint(values, out=values) if image.dtype.kind in "iu" else values
-    resampler.SetInterpolator(sitk.sitkNearestNeighbor)
-    resampler.SetOutputPixelType(sitk.sitkUInt8)
-    return sampled, sitk.GetArrayFromImage(resampler.Execute(_itk_image(labels, geometry)))
+    resampler.SetInterpolator(interpolator)
+    resampler.SetOutputPixelType(pixel_type)
+    return resampler
 
 
 def _itk_image(array: NDArray[Any], geometry: Geometry) -> sitk.Image:

@@ -21,12 +21,10 @@ from unetcli.data.manifest import PREVIEW_FILE, Case, CaseFiles, Manifest, load_
 from unetcli.data.preview import draw_preview, preview_ids, write_png
 from unetcli.data.volume_cases import IMAGES, LABELS, MAPPED_IMAGES, MAPPED_LABELS, POINTS
 from unetcli.data.volume_plan import VolumeSource, WorkOptions, WorkPlan, make_volume_splits, refuse_skipped
-from unetcli.data.volume_records import RECORDS, Finished, RawCase, Skipped, written_files
+from unetcli.data.volume_records import DATASET, PARTS, RECORDS, Finished, RawCase, Skipped, written_files
 from unetcli.data.volume_work import work_on
 from unetcli.errors import ConfigError, DataError
 from unetcli.files import replacing_folder
-
-PARTS = {"train": "train", "validation": "val"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,6 +114,7 @@ def _describe(
         has_ignored=source.has_ignored,
         spacing=tuple(map(float, np.median(spacings, axis=0))),
         unit="mm",
+        is_resampled=options.spacing is not None,
         intensity=intensity_record(merged, dtype),
         cases=cases,
         split_method="published" if source.split.is_published else "random",
@@ -137,7 +136,7 @@ def _place(path: str, part: str) -> str:
 
 def _put_in_place(folder: Path, manifest: Manifest, options: WorkOptions) -> None:
     """Move the files of finished cases into a dataset folder, complete it, and put it where it belongs."""
-    dataset = folder / "dataset"
+    dataset = folder / DATASET
     for case in manifest.cases:
         for name in written_files(_files_of(case)):
             target = dataset / name
@@ -163,7 +162,7 @@ def _take_back(folder: Path) -> None:
     """Undo the moves of a run that was killed while it put its dataset in place."""
     for name in (IMAGES, LABELS, MAPPED_IMAGES, MAPPED_LABELS, POINTS, RECORDS):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    dataset = folder / "dataset"
+    dataset = folder / DATASET
     for path in sorted(dataset.rglob("*")) if dataset.is_dir() else ():
         name = path.relative_to(dataset)
         if path.is_file() and len(name.parts) > 1:

@@ -26,6 +26,9 @@ from unetcli.files import replacing, write_json
 
 RECORDS = "records"
 RECORD_VERSION = 1
+DATASET = "dataset"
+"""Folder in the work folder that becomes the dataset."""
+PARTS = {"train": "train", "validation": "val"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ def load_record(folder: Path, raw: RawCase, settings: CaseSettings) -> Finished 
         value: dict[str, Any] = json.loads((folder / RECORDS / f"{raw.id}.json").read_text("utf-8"))
         if value["stamp"] != stamp_of(raw, settings):
             return None
-        if any((folder / name).stat().st_size != size for name, size in value["sizes"].items()):
+        if any(_size_of(folder, name) != size for name, size in value["sizes"].items()):
             return None
         values, counts = np.load(folder / RECORDS / f"{raw.id}.npy", allow_pickle=False)
         distribution = Distribution(values, counts.astype(np.int64), value["mean"], value["std"])
@@ -179,6 +182,13 @@ def load_record(folder: Path, raw: RawCase, settings: CaseSettings) -> Finished 
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError):
         return None
+
+
+def _size_of(folder: Path, name: str) -> int:
+    """Bytes of a file of the work folder, or of where it was moved to before the run was killed; -1 if it is gone."""
+    dataset = folder / DATASET
+    places = (folder / name, dataset / name, *(dataset / part / name for part in PARTS.values()))
+    return next((place.stat().st_size for place in places if place.is_file()), -1)
 
 
 def _files(case: Case) -> tuple[str, ...]:
