@@ -51,6 +51,7 @@ class RunFacts(BaseModel):
         channels: Names of the channels.
         mirror_pairs: For each class, the class that it becomes in a mirror, such as right for left; none if empty.
         spacing: Median size of a voxel in mm; None for images.
+        is_resampled: Whether all volumes were brought to that spacing.
         has_ignored: Whether the labels may hold pixels that do not count.
         train: Ids of the cases trained on.
         validation: Ids of the cases validated on.
@@ -68,6 +69,7 @@ class RunFacts(BaseModel):
     channels: tuple[str, ...]
     mirror_pairs: tuple[int, ...] = ()
     spacing: tuple[float, ...] | None = None
+    is_resampled: bool = False
     has_ignored: bool = False
     train: tuple[str, ...]
     validation: tuple[str, ...]

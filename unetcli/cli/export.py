@@ -195,6 +195,6 @@ def _describe(run: Run, checkpoint: Path, path: Path, shape: list[int | None]) -
             "size_multiple": config.model.stride,
         },
         "channels": run.facts.channels,
-        "spacing": run.facts.spacing,
+        "spacing": {"voxel": run.facts.spacing, "resample_to_it": run.facts.is_resampled},
         "classes": [info.model_dump() for info in run.facts.classes],
     }

@@ -132,6 +132,7 @@ def _plan(output: Path | None, config: Config, manifest: Manifest, *, overwrite:
         channels=manifest.channels,
         mirror_pairs=mirror_pairs(manifest),
         spacing=manifest.spacing if manifest.num_axes == 3 else None,
+        is_resampled=manifest.is_resampled,
         has_ignored=manifest.has_ignored,
         train=split.train,
         validation=split.validation,

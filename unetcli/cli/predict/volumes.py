@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unetcli import report
 from unetcli.cli.predict.wishes import is_off_scale, say_doubts, within_memory
+from unetcli.data.resampling import resample_image, resample_labels, resampled_geometry
 from unetcli.data.volume_masks import plan_volume_outputs, write_labels, write_scores
 from unetcli.data.volumes import find_volumes, open_volume
 from unetcli.inference import clean, labels_of
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unetcli.cli.predict.wishes import Wishes
+    from unetcli.core.geometry import Geometry
     from unetcli.data.masks import Outputs
     from unetcli.data.volume_file import VolumeFile
 
@@ -43,45 +46,61 @@ def plan(images: Sequence[Path], folder: Path, *, with_scores: bool = False, ove
 def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
     """Segment one volume."""
     started = time.perf_counter()
-    facts = wishes.facts
-    volume = open_volume(outputs.image, num_channels=len(facts.channels))
+    classes = wishes.facts.classes
+    volume = open_volume(outputs.image, num_channels=len(wishes.facts.channels))
     for note in (*volume.notes, *_unlike_spacing(volume, wishes)):
         report.say(f"warning: {outputs.image}: {note}")
-    work = wishes.work((volume.num_channels, *volume.geometry.size), volume.dtype, keeps_scores=bool(outputs.scores))
-    segmenter = within_memory(wishes, work)
-    image = volume.read()
-    off_scale = is_off_scale(_thinned(image), wishes)
-    with report.progressing(outputs.image.name) as on_tile:
-        if outputs.scores:
-            scores = segmenter.scores(image, volume.geometry, on_tile)
-            write_scores(outputs.scores, scores, volume)
-            labels = labels_of(scores)
-            del scores
-        else:
-            labels = segmenter.labels(image, volume.geometry, on_tile)
-    del image
+    labels, off_scale = _labels(volume, outputs, wishes)
     changes: dict[str, int] = {}
     if wishes.cleaning:
         labels, changed = clean(labels, wishes.cleaning, volume.geometry.voxel_volume)
-        changes = {name: getattr(changed, name) for name in ("keep_largest", "fill_holes", "min_size")}
+        changes = asdict(changed)
     write_labels(outputs.mask, labels, wishes.values, volume)
-    counts = np.bincount(labels.ravel(), minlength=len(facts.classes))
-    shares = {info.name: float(count) / labels.size for info, count in zip(facts.classes, counts, strict=True)}
+    counts = np.bincount(labels.ravel(), minlength=len(classes))
+    shares = {info.name: float(count) / labels.size for info, count in zip(classes, counts, strict=True)}
     say_doubts(outputs, wishes, shares, "its intensities are" if off_scale else "")
+    millilitres = counts * (volume.geometry.voxel_volume / 1000)
     return {
         "image": str(outputs.image),
         "mask": str(outputs.mask),
         "scores": str(outputs.scores) if outputs.scores else None,
         "size": list(volume.geometry.size),
         "class_shares": shares,
-        "volumes_ml": {
-            info.name: float(count) * volume.geometry.voxel_volume / 1000
-            for info, count in zip(facts.classes, counts, strict=True)
-            if info.index
-        },
+        "volumes_ml": {info.name: float(millilitres[info.index]) for info in classes[1:]},
         "cleaned_voxels": changes,
         "seconds": time.perf_counter() - started,
     }
+
+
+def _labels(volume: VolumeFile, outputs: Outputs, wishes: Wishes) -> tuple[NDArray[np.uint8], bool]:
+    """The labels on the volume's own grid, and whether its intensities are off the scale; writes the scores."""
+    grid = _network_grid(volume, wishes)
+    work = wishes.work((volume.num_channels, *grid.size), volume.dtype, keeps_scores=bool(outputs.scores))
+    segmenter = within_memory(wishes, work)
+    image = volume.read()
+    off_scale = is_off_scale(_thinned(image), wishes)
+    if grid != volume.geometry:
+        image = resample_image(image, volume.geometry, grid)
+    with report.progressing(outputs.image.name) as on_tile:
+        if outputs.scores:
+            scores = segmenter.scores(image, grid, on_tile)
+            labels = labels_of(scores)
+            whole = scores if grid == volume.geometry else resample_image(scores, grid, volume.geometry)
+            write_scores(outputs.scores, whole, volume)
+        else:
+            labels = segmenter.labels(image, grid, on_tile)
+    if grid != volume.geometry:
+        labels = resample_labels(labels, grid, volume.geometry, smooth=True)
+    return labels, off_scale
+
+
+def _network_grid(volume: VolumeFile, wishes: Wishes) -> Geometry:
+    """The grid that the network sees the volume on: its own, or that of the spacing the dataset was brought to."""
+    facts = wishes.facts
+    if not facts.is_resampled or facts.spacing is None:
+        return volume.geometry
+    depth, height, width = facts.spacing
+    return resampled_geometry(volume.geometry, (depth, height, width))
 
 
 def _thinned(image: NDArray[Any]) -> NDArray[Any]:
@@ -94,7 +113,7 @@ def _unlike_spacing(volume: VolumeFile, wishes: Wishes) -> list[str]:
     """A sentence if voxels are twice as large, or half as large, as those that the network knows."""
     known = wishes.facts.spacing
     found = volume.geometry.spacing
-    if known is None or not volume.has_spacing:
+    if known is None or wishes.facts.is_resampled or not volume.has_spacing:
         return []
     if all(0.5 < one / other < 2 for one, other in zip(found, known, strict=True)):
         return []
