@@ -1,4 +1,4 @@
-"""The main job on the sample data, through the command itself: prepare, train, eval, predict, export."""
+"""The main job on the sample data, in 2D and in 3D, through the command: prepare, train, eval, predict, export."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = Path("sample_data/isbi")
+SAMPLE, SCANS, SCAN = Path("sample_data/isbi"), Path("sample_data/luna16"), Path("sample_data/volume.nii.gz")
 DEMO = Path("demo")
 UNET = Path(sys.executable).parent / "unet"
 
 DATASET, RUN, MASKS = DEMO / "dataset", DEMO / "run", DEMO / "masks"
+VOLUMES, VOLUME_RUN = DEMO / "volumes", DEMO / "volume-run"
 STEPS = [
     ("dataset", ["prepare", "isbi", str(SAMPLE), "--output", str(DATASET)], DATASET),
     ("trained run", ["train", str(DATASET), "--preset", "demo", "--output", str(RUN)], RUN),
@@ -24,6 +25,11 @@ STEPS = [
     ("masks", ["predict", str(SAMPLE / "test-volume.tif"), "--run", str(RUN), "--output", str(MASKS)], MASKS),
     ("MindSpore model", ["export", "--run", str(RUN), "--format", "MINDIR"], RUN / "export" / "model.mindir"),
     ("ONNX model", ["export", "--run", str(RUN), "--format", "ONNX", "--dynamic"], RUN / "export" / "model.onnx"),
+    ("dataset of volumes", ["prepare", "luna16", str(SCANS), "--output", str(VOLUMES)], VOLUMES),
+    ("run on volumes", ["train", str(VOLUMES), "--preset", "demo-volume", "--output", str(VOLUME_RUN)], VOLUME_RUN),
+    ("its evaluation", ["eval", "--run", str(VOLUME_RUN)], VOLUME_RUN / "evaluation"),
+    ("mask of a volume", ["predict", str(SCAN), "--run", str(VOLUME_RUN), "--output", str(MASKS)], MASKS),
+    ("MindSpore model", ["export", "--run", str(VOLUME_RUN), "--format", "MINDIR"], VOLUME_RUN / "export"),
 ]
 
 

@@ -539,3 +539,10 @@ def test_class_weights_must_fit_the_classes():
     message = str(error_of(options={"model.num_classes": 3, "loss.class_weights": [1.0, 2.0]}))
 
     assert message == "loss.class_weights are 2, but there are 3 classes"
+
+
+@pytest.mark.parametrize(("name", "value"), [("residual", True), ("upsample", "nearest"), ("dropout", 0.5)])
+def test_a_setting_that_a_network_does_not_have_is_refused(name, value):
+    message = str(error_of(options={"model.architecture": "unet_residual", f"model.{name}": value}))
+
+    assert message == f"model: unet_residual has no {name}; leave the setting out"

@@ -49,7 +49,9 @@ class ModelSettings(Section):
         description="Size of the convolutions of each level, 1 or 3 along an axis; from the spacing if unset.",
     )
     norm: Literal["batch", "none"] = Field(default="batch", description="Normalisation after a convolution ('use_bn').")
-    activation: Literal["relu", "prelu"] = Field(default="relu", description="What follows it; unet_residual: prelu.")
+    activation: Literal["relu", "prelu"] = Field(
+        default="relu", description="What follows it; always prelu in unet_residual."
+    )
     residual: bool = Field(default=False, description="Add a 1x1 convolution of a block's input to its output.")
     upsample: Literal["transposed", "bilinear", "nearest"] = Field(
         default="transposed", description="How the decoder doubles the size ('use_deconv', 'bilinear')."
@@ -89,6 +91,10 @@ class ModelSettings(Section):
     def _architecture_can(self) -> Self:
         if self.architecture == "unet_cicek" and self.ndim != 3:
             raise ValueError("unet_cicek is a network on volumes; set ndim to 3")
+        if self.architecture == "unet_residual":
+            for name in ("residual", "upsample", "dropout"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"unet_residual has no {name}; leave the setting out")
         if self.deep_supervision and self.architecture in ("unet_valid", "unet_residual"):
             raise ValueError(f"{self.architecture} has no deep_supervision; use unet")
         return self
@@ -213,7 +219,7 @@ class AugmentationSettings(Section):
         default=0.0, ge=0, le=1, description="Share of patches that are deformed smoothly."
     )
     elastic_std: float = Field(
-        default=10.0, ge=0, description="Standard deviation of the coarse displacements, in pixels."
+        default=10.0, ge=0, description="Standard deviation of the coarse displacements, in pixels of the finest axis."
     )
     elastic_grid: int = Field(default=3, ge=2, description="Points a side of the coarse displacement grid.")
     intensity_probability: float = Field(
