@@ -98,7 +98,19 @@ def test_a_refused_source_leaves_nothing_behind(invoke, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_names_every_option(invoke):
-    text = invoke("isbi", "--help").stdout
-    for option in ("--output", "--split", "--folds", "--dry-run", "--overwrite", "--json"):
+COMMON = ("--output", "--folds", "--dry-run", "--overwrite", "--json")
+OF_VOLUMES = (*COMMON, "--seed", "--spacing", "--compress", "--jobs", "--strict")
+OPTIONS = {
+    "isbi": (*COMMON, "--split"),
+    "luna16": (*OF_VOLUMES, "--label"),
+    "msd": (*OF_VOLUMES, "--mirror"),
+    "folder": (*OF_VOLUMES, "--label", "--mirror", "--images", "--masks", "--volumes", "--group-by"),
+}
+
+
+@pytest.mark.parametrize(("source", "options"), OPTIONS.items(), ids=OPTIONS)
+def test_help_names_every_option(invoke, source, options):
+    text = invoke(source, "--help").stdout
+    for option in options:
         assert option in text
+    assert source in invoke("--help").stdout

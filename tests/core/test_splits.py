@@ -1,11 +1,11 @@
-"""Folds: the zoo's indices as published, and blocks of neighbours."""
+"""Folds: the zoo's indices as published, blocks of neighbours, and groups that stay together."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetcli.core.splits import block_folds, zoo_folds
+from unetcli.core.splits import block_folds, random_folds, zoo_folds
 
 
 def test_zoo_folds_of_30_slices_are_those_of_the_zoo():
@@ -70,3 +70,42 @@ def test_folds_that_do_not_fit_are_refused(folds, n, num_folds):
 def test_zoo_folds_refuse_cases_that_some_fold_would_forget():
     with pytest.raises(ValueError, match="32 cases do not divide into 5"):
         zoo_folds(32)
+
+
+def test_random_folds_by_hand():
+    assert [validation for _, validation in random_folds(7, 3, seed=12345)] == [(2, 4, 5), (1, 3), (0, 6)]
+    assert random_folds(7, 3) == random_folds(7, 3, 12345)
+    assert random_folds(7, 3, 1) != random_folds(7, 3, 2)
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_random_folds_part_no_group_and_validate_each_case_once(data):
+    groups = data.draw(st.lists(st.integers(0, 12), min_size=2, max_size=60).filter(lambda found: len(set(found)) > 1))
+    num_folds = data.draw(st.integers(2, len(set(groups))))
+
+    folds = random_folds(len(groups), num_folds, data.draw(st.integers(0, 99)), groups)
+
+    for train, validation in folds:
+        assert sorted(train + validation) == list(range(len(groups)))
+        assert not {groups[i] for i in train} & {groups[i] for i in validation}
+    assert sorted(i for _, validation in folds for i in validation) == list(range(len(groups)))
+    sizes = sorted(len(validation) for _, validation in folds)
+    assert sizes[0] > 0
+    assert sizes[-1] - sizes[0] <= max(map(groups.count, groups))
+
+
+@given(n=st.integers(2, 300), num_folds=st.integers(2, 10), seed=st.integers(0, 9))
+def test_random_folds_without_groups_are_as_even_as_can_be(n, num_folds, seed):
+    num_folds = min(n, num_folds)
+    sizes = {len(validation) for _, validation in random_folds(n, num_folds, seed)}
+    assert sizes <= {n // num_folds, -(-n // num_folds)}
+
+
+def test_random_folds_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"must be in \[2, 3\] for 3 cases, got 4"):
+        random_folds(3, 4)
+    with pytest.raises(ValueError, match=r"must be in \[2, 2\] for 2 groups, got 3"):
+        random_folds(3, 3, groups=["a", "a", "b"])
+    with pytest.raises(ValueError, match="a group for each of the 3 cases, got 2"):
+        random_folds(3, 2, groups=["a", "b"])

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from unetcli.data.cases import LabelledImage
+from unetcli.core.geometry import Geometry
+from unetcli.core.normalization import measure_channels
+from unetcli.core.sampling import foreground_points
+from unetcli.data.cases import LabelledImage, content_hash
+from unetcli.data.class_names import numbered_classes, rule_of, with_mirrors
 from unetcli.data.dataset import describe_isbi, write_dataset
 from unetcli.data.isbi import IsbiStack
 from unetcli.data.manifest import (
@@ -18,9 +23,14 @@ from unetcli.data.manifest import (
     load_cases,
     load_manifest,
     load_split,
+    mirror_pairs,
     newest_dataset,
     save_manifest,
 )
+from unetcli.data.volume_dataset import make_dataset
+from unetcli.data.volume_masks import write_volume
+from unetcli.data.volume_plan import VolumeSource, WorkOptions, plan_work
+from unetcli.data.volume_records import RawCase
 from unetcli.errors import ConfigError, DataError
 
 CLASSES = (
@@ -159,3 +169,66 @@ def test_a_changed_byte_is_found_though_mindrecord_reads_it(folder, manifest, st
 def test_types_are_part_of_the_manifest(manifest):
     assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
     assert (manifest.spacing, manifest.unit) == ((0.05, 0.004), "um")
+
+
+@pytest.fixture
+def volumes(tmp_path, rng):
+    """A dataset of two volumes."""
+    geometry = Geometry((3, 4, 5), (2.0, 0.5, 0.5), (1.0, 2.0, 3.0))
+    raws = []
+    for index in range(2):
+        image, labels = tmp_path / f"i{index}.nii.gz", tmp_path / f"l{index}.nii.gz"
+        write_volume(image, rng.integers(-9, 99, (2, 3, 4, 5)).astype(np.int16), geometry, compress=True)
+        write_volume(labels, rng.integers(0, 3, (3, 4, 5)).astype(np.uint8), geometry, compress=True)
+        raws.append(RawCase(f"v{index}", (image,), labels))
+    classes = with_mirrors(numbered_classes({0: "background", 1: "left_a", 2: "right_a"}))
+    source = VolumeSource("msd", tuple(raws), classes, ("T1", "T2"), rule_of(classes))
+    options = WorkOptions(tmp_path / "volumes")
+    make_dataset(source, plan_work(source, options), options)
+    return tmp_path / "volumes"
+
+
+def test_volumes_are_mapped_with_what_is_known_of_them(volumes):
+    manifest = load_manifest(volumes)
+    train, validation = load_split(volumes, manifest, 1)
+    (case,) = train
+    assert (case.id, validation[0].id) == (manifest.splits[1].train[0], manifest.splits[1].validation[0])
+    assert isinstance(case.image, np.memmap)
+    assert not case.image.flags.writeable
+    assert case.geometry == Geometry((3, 4, 5), (2.0, 0.5, 0.5), (1.0, 2.0, 3.0))
+    assert case.spacing == (2.0, 0.5, 0.5)
+    for found, measured in zip(case.statistics, measure_channels(np.asarray(case.image)), strict=True):
+        assert asdict(found) == pytest.approx(asdict(measured))
+    np.testing.assert_array_equal(case.points, foreground_points(np.asarray(case.labels), 3))
+    known = next(known for known in manifest.cases if known.id == case.id)
+    assert (known.image_sha256, known.labels_sha256) == (content_hash(case.image), content_hash(case.labels))
+    assert mirror_pairs(manifest) == (0, 2, 1)
+
+
+def test_volumes_that_are_not_what_was_written_are_told(volumes):
+    manifest = load_manifest(volumes)
+    case = manifest.cases[0]
+    image, labels, points = (volumes / name for name in (case.files.image, case.files.labels, case.files.points))
+    content = image.read_bytes()
+    image.write_bytes(content[:-1])
+    with pytest.raises(DataError, match=rf"{case.id}\.nii: has {len(content) - 1} bytes, but its header tells of"):
+        load_cases(volumes, manifest, [case.id])
+    image.write_bytes(labels.read_bytes())
+    with pytest.raises(DataError, match="but was written as"):
+        load_cases(volumes, manifest, [case.id])
+    image.unlink()
+    with pytest.raises(DataError, match="no such file, but the dataset needs it"):
+        load_cases(volumes, manifest, [case.id])
+    image.write_bytes(content)
+    points.write_bytes(b"")
+    with pytest.raises(DataError, match=r"\.npy: cannot be read"):
+        load_cases(volumes, manifest, [case.id])
+    with pytest.raises(DataError, match="holds no case v7"):
+        load_cases(volumes, manifest, ["v7"])
+
+
+def test_mirror_pairs_that_contradict_themselves_are_refused(volumes):
+    manifest = load_manifest(volumes)
+    classes = (*manifest.classes[:2], manifest.classes[2].model_copy(update={"mirror_of": None}))
+    with pytest.raises(DataError, match="class left_a is said to mirror right_a, which does not mirror it"):
+        mirror_pairs(manifest.model_copy(update={"classes": classes}))

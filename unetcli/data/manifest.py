@@ -279,7 +279,7 @@ def _mapped_case(folder: Path, case: Case) -> LabelledImage:
     points_path = folder / files.points
     try:
         points = np.load(points_path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{points_path}: cannot be read ({error})", hint="prepare the dataset again") from error
     if image.shape != case.shape or labels.shape != (1, *case.shape[1:]) or labels.dtype != np.uint8:
         raise DataError(

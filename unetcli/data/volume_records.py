@@ -180,7 +180,7 @@ def load_record(folder: Path, raw: RawCase, settings: CaseSettings) -> Finished 
         return Finished(
             Case.model_validate(value["case"]), value["dtype"], distribution, found, tuple(value["warnings"])
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, ValidationError):
         return None
 
 
