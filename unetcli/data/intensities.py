@@ -82,7 +82,7 @@ def count_values(array: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int
 def _count_16_bit(flat: NDArray[np.uint16]) -> NDArray[np.int64]:
     counts = np.zeros(1 << 16, np.int64)
     for piece in _pieces(flat):
-        counts += cv2.calcHist([piece], [0], None, [1 << 16], [0, 1 << 16])[:, 0].astype(np.int64)
+        counts += cv2.calcHist([piece[np.newaxis]], [0], None, [1 << 16], [0, 1 << 16])[:, 0].astype(np.int64)
     return counts
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.core.geometry import Geometry, geometry_from_affine
+from unetcli.data.large_files import write_bytes
 from unetcli.data.tif import damage_told
 from unetcli.data.volume_file import Array, VolumeFile, check_type, scale, scaled_type, split_axes
 from unetcli.errors import DataError
@@ -306,11 +307,11 @@ def write_nifti(path: Path, header: Header, voxels: Array, *, level: int) -> Non
 
     begin = header.binaryblock + bytes(int(header["vox_offset"]) - len(header.binaryblock))  # without extensions
     content = np.ascontiguousarray(voxels, header.get_data_dtype()).reshape(-1).view(np.uint8)
+    if not level:
+        write_bytes(path, (begin, content.data))
+        return
     with path.open("wb") as file:
-        if not level:
-            file.write(begin)
-            file.write(content.data)
-        elif len(content) <= ONE_GO:  # libdeflate is twice as fast as zlib
+        if len(content) <= ONE_GO:  # libdeflate is twice as fast as zlib
             file.write(imagecodecs.gzip_encode(b"".join((begin, content.data)), level=level))
         else:
             with gzip.GzipFile("", "wb", level, file, mtime=0) as packed:
