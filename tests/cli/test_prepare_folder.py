@@ -88,7 +88,12 @@ def test_pairs_are_found_by_their_names(invoke, draw, tmp_path, image, mask):
 
 @pytest.mark.parametrize(
     ("images", "masks"),
-    [("scan-*.png", "drawn/*-by-hand.png"), ("*.png", "drawn/*.png"), ("**/scan-*.png", "drawn/**/*-by-hand.png")],
+    [
+        ("scan-*", "drawn/*-by-hand*"),
+        ("scan-*.png", "drawn/*-by-hand.png"),
+        ("*.png", "drawn/*.png"),
+        ("**/scan-*.png", "drawn/**/*-by-hand.png"),
+    ],
 )
 def test_patterns_pair_by_what_their_stars_stand_for(invoke, draw, images, masks):
     for name in ("x", "y"):

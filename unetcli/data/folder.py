@@ -174,7 +174,13 @@ def _stars(paths: Iterable[Path], source: Path, pattern: str) -> Named:
         for index, part in enumerate(parts)
     )
     matches = [(path, re.fullmatch(expression, path.relative_to(source).as_posix())) for path in paths]
-    return [("_".join(part.strip("/") for part in found.groups() if part), path) for path, found in matches if found]
+    # a star may stand for the ending too, which is no part of a name
+    named = [(map(_bare, found.groups("")), path) for path, found in matches if found]
+    return [("_".join(filter(None, parts)), path) for parts, path in named]
+
+
+def _bare(part: str) -> str:
+    return part[: len(part) - len(_ending(Path(part)))].strip("/")
 
 
 def _below(root: Path) -> Iterable[Path]:

@@ -46,7 +46,7 @@ def volumes_of(
     if not channels or not (labels or values):
         raise failures[0]
     try:
-        classes = with_mirrors(classes_of(values, labels), mirrors)
+        classes = with_mirrors(classes_of(values, labels, noun="voxel"), mirrors)
     except DataError as error:
         raise DataError(f"{pairs.source}: {error}", hint=error.hint) from error
     num_channels = channels.most_common(1)[0][0]

@@ -14,7 +14,7 @@ MOST_CLASSES = 64
 """More consecutive values than this are grey levels or numbered objects, and no classes."""
 
 
-def classes_of(values: Counter[int], labels: Sequence[str] = ()) -> tuple[ClassInfo, ...]:
+def classes_of(values: Counter[int], labels: Sequence[str] = (), *, noun: str = "pixel") -> tuple[ClassInfo, ...]:
     """The classes that masks hold.
 
     0 and one other value, such as 255, are background and foreground; 0, 1, 2 ... are as many classes.
@@ -22,6 +22,7 @@ def classes_of(values: Counter[int], labels: Sequence[str] = ()) -> tuple[ClassI
     Args:
         values: Pixels of each value, over all masks.
         labels: `VALUE=NAME`, which says instead what the values mean.
+        noun: What is counted, for messages.
 
     Raises:
         DataError: If the values tell no classes.
@@ -39,7 +40,7 @@ def classes_of(values: Counter[int], labels: Sequence[str] = ()) -> tuple[ClassI
         return numbered_classes({0: "background", others[0]: "foreground"})
     if others == list(range(1, len(others) + 1)) and len(others) < MOST_CLASSES:
         return numbered_classes({0: "background"} | {value: f"class_{value}" for value in others})
-    told = counted(dict(sorted(values.items())), "pixel")
+    told = counted(dict(sorted(values.items())), noun)
     raise DataError(
         f"the masks hold {told}, which are neither 0 and one other nor 0, 1, 2 ...",
         hint="say what they mean with --label VALUE=NAME; if they come from resampling or JPEG, export the masks again",

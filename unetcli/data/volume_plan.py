@@ -163,8 +163,9 @@ def refuse_skipped(skipped: Sequence[Skipped], num_usable: int, options: WorkOpt
     told = "; ".join(f"{each.id}: {each.reason}" for each in skipped[:5])
     if len(skipped) > 5:
         told += f"; and {len(skipped) - 5} more"
-    if not num_usable:
-        raise DataError(f"no case can be used: {told or 'there is none'}", hint="look at the files that are named")
+    if not num_usable or (num_usable == 1 and skipped):
+        number = "only 1 case can be used, but 2 are needed" if num_usable else "no case can be used"
+        raise DataError(f"{number}: {told or 'there is none'}", hint="look at the files that are named")
     if skipped and options.is_strict:
         raise DataError(
             f"{len(skipped)} of {len(skipped) + num_usable} cases cannot be used: {told}",

@@ -41,8 +41,8 @@ def luna16(
 ) -> None:
     """Prepare the LUNA16 chest CTs with their lung masks.
 
-    The values 3, 4 and 5 of the masks become left_lung, right_lung and trachea, and all others background,
-    unless --label says else. Volumes of any size are kept. A run that was cut off goes on where it ended.
+    Of the masks' values, 3, 4 and 5 are left_lung, right_lung and trachea, all others background; or what --label says.
+    Volumes of any size are kept. A run that was cut off goes on where it ended.
     """
     from unetcli.cli.prepare.volumes import prepare_volumes
     from unetcli.data.luna16 import read_luna16

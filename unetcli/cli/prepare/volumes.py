@@ -43,8 +43,12 @@ def prepare_volumes(
     report.say(f"{verb} {at_most}{readable_bytes(plan.num_bytes)} to {options.output}")
     prepared = None
     if not dry_run:
-        with report.counting("preparing", len(plan.unfinished)) as advance:
-            prepared = make_dataset(source, plan, options, advance)
+        try:
+            with report.counting("preparing", len(plan.unfinished)) as advance:
+                prepared = make_dataset(source, plan, options, advance)
+        except KeyboardInterrupt:
+            report.say(f"finished cases are kept in {options.work_folder}; the same command goes on from there")
+            raise
     summary = _summary(source, plan, options, prepared)
     if pairs:
         summary["pairs"] = pair_facts(pairs, {each["case"] for each in summary["skipped"]})
