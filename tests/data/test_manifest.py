@@ -13,9 +13,7 @@ from unetcli.core.geometry import Geometry
 from unetcli.core.normalization import measure_channels
 from unetcli.core.sampling import foreground_points
 from unetcli.data.cases import LabelledImage, content_hash
-from unetcli.data.class_names import numbered_classes, rule_of, with_mirrors
-from unetcli.data.dataset import describe_isbi, write_dataset
-from unetcli.data.isbi import IsbiStack
+from unetcli.data.formats.volume_masks import write_volume
 from unetcli.data.manifest import (
     ClassInfo,
     Manifest,
@@ -27,10 +25,12 @@ from unetcli.data.manifest import (
     newest_dataset,
     save_manifest,
 )
-from unetcli.data.volume_dataset import make_dataset
-from unetcli.data.volume_masks import write_volume
-from unetcli.data.volume_plan import VolumeSource, WorkOptions, plan_work
-from unetcli.data.volume_records import RawCase
+from unetcli.data.preparing.dataset import describe_isbi, write_dataset
+from unetcli.data.preparing.volume_dataset import make_dataset
+from unetcli.data.preparing.volume_plan import VolumeSource, WorkOptions, plan_work
+from unetcli.data.preparing.volume_records import RawCase
+from unetcli.data.sources.class_names import numbered_classes, rule_of, with_mirrors
+from unetcli.data.sources.isbi import IsbiStack
 from unetcli.errors import ConfigError, DataError
 
 CLASSES = (

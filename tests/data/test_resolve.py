@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from unetcli.config import Config, with_values
-from unetcli.data.dataset import intensity_stats
 from unetcli.data.manifest import Case, ClassInfo, Manifest, Split
+from unetcli.data.preparing.dataset import intensity_stats
 from unetcli.data.resolve import intensity_range, resolve
 from unetcli.errors import ConfigError
 

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 
-from unetcli.data.isbi import read_isbi
+from unetcli.data.sources.isbi import read_isbi
 
 SAMPLE = Path(__file__).parents[2] / "sample_data"
 

@@ -109,15 +109,15 @@ def _images_to_check(run: Run, paths: list[Path] | None) -> list[NDArray[Any]]:
 
 
 def _find(run: Run, paths: list[Path]) -> list[Path]:
-    from unetcli.data.images import find_images
-    from unetcli.data.volumes import find_volumes
+    from unetcli.data.formats.images import find_images
+    from unetcli.data.formats.volumes import find_volumes
 
     return find_images(paths) if run.config.model.ndim == 2 else find_volumes(paths)
 
 
 def _images_of(run: Run, path: Path) -> list[NDArray[Any]]:
-    from unetcli.data.images import open_image
-    from unetcli.data.volumes import open_volume
+    from unetcli.data.formats.images import open_image
+    from unetcli.data.formats.volumes import open_volume
 
     channels = run.config.model.in_channels
     if run.config.model.ndim == 3:

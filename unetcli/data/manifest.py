@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from unetcli.core.geometry import Geometry
 from unetcli.core.normalization import ChannelStatistics
 from unetcli.data.cases import LabelledImage, content_hash
+from unetcli.data.formats.volume_masks import map_volume
 from unetcli.data.mindrecord import read_cases
-from unetcli.data.volume_masks import map_volume
 from unetcli.errors import ConfigError, DataError
 from unetcli.files import write_json
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unetcli.cli.predict.wishes import Kind, Wishes
-    from unetcli.data.masks import Outputs
+    from unetcli.data.formats.masks import Outputs
 
 
 def predict(

@@ -9,15 +9,15 @@ import numpy as np
 
 from unetcli import report
 from unetcli.cli.predict.wishes import is_off_scale, say_doubts, within_memory
-from unetcli.data.images import find_images, image_format, open_image
-from unetcli.data.masks import plan_outputs, writing
+from unetcli.data.formats.images import find_images, image_format, open_image
+from unetcli.data.formats.masks import plan_outputs, writing
 from unetcli.inference import clean, labels_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from unetcli.cli.predict.wishes import Wishes
-    from unetcli.data.masks import Outputs
+    from unetcli.data.formats.masks import Outputs
 
 find = find_images
 plan = plan_outputs

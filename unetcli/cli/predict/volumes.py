@@ -11,9 +11,9 @@ import numpy as np
 
 from unetcli import report
 from unetcli.cli.predict.wishes import is_off_scale, say_doubts, within_memory
+from unetcli.data.formats.volume_masks import plan_volume_outputs, write_labels, write_scores
+from unetcli.data.formats.volumes import find_volumes, open_volume
 from unetcli.data.resampling import resample_image, resample_labels, resampled_geometry
-from unetcli.data.volume_masks import plan_volume_outputs, write_labels, write_scores
-from unetcli.data.volumes import find_volumes, open_volume
 from unetcli.inference import clean, labels_of
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from unetcli.cli.predict.wishes import Wishes
     from unetcli.core.geometry import Geometry
-    from unetcli.data.masks import Outputs
-    from unetcli.data.volume_file import VolumeFile
+    from unetcli.data.formats.masks import Outputs
+    from unetcli.data.formats.volume_file import VolumeFile
 
 find = find_volumes
 LOOKED_AT = 4_000_000

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unetcli.cli.wiring import Segmenter
-    from unetcli.data.masks import Outputs
+    from unetcli.data.formats.masks import Outputs
     from unetcli.runs import RunFacts
 
 

@@ -59,10 +59,10 @@ def folder(
     from unetcli import report
     from unetcli.cli.prepare.images import prepare_images
     from unetcli.cli.prepare.volumes import prepare_volumes
-    from unetcli.data.folder import Search, find_pairs
-    from unetcli.data.folder_images import ImageOptions, output_name
-    from unetcli.data.folder_volumes import volumes_of
-    from unetcli.data.volume_plan import SplitPlan, WorkOptions
+    from unetcli.data.preparing.volume_plan import SplitPlan, WorkOptions
+    from unetcli.data.sources.folder import Search, find_pairs
+    from unetcli.data.sources.folder_images import ImageOptions, output_name
+    from unetcli.data.sources.folder_volumes import volumes_of
     from unetcli.errors import ConfigError
 
     typer.echo(f"reading {source}", err=True)

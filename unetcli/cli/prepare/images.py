@@ -17,8 +17,8 @@ from unetcli.cli.prepare.summary import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from unetcli.data.folder import Pairs
-    from unetcli.data.folder_images import ImageOptions
+    from unetcli.data.sources.folder import Pairs
+    from unetcli.data.sources.folder_images import ImageOptions
 
 
 def prepare_images(
@@ -26,9 +26,9 @@ def prepare_images(
 ) -> None:
     """Read, check, write, and report."""
     from unetcli import report
-    from unetcli.data.dataset import refuse_output, write_dataset
-    from unetcli.data.folder_images import read_images
     from unetcli.data.manifest import fingerprint
+    from unetcli.data.preparing.dataset import refuse_output, write_dataset
+    from unetcli.data.sources.folder_images import read_images
 
     if not dry_run:
         refuse_output(output, overwrite=overwrite)

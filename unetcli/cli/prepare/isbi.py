@@ -41,8 +41,8 @@ def isbi(
 
     Labels are 255 (or 1) inside cells and 0 on membranes. Slices that are blank or the same are reported.
     """
-    from unetcli.data.dataset import describe_isbi, duplicate_warnings, refuse_output, write_dataset
-    from unetcli.data.isbi import read_isbi
+    from unetcli.data.preparing.dataset import describe_isbi, duplicate_warnings, refuse_output, write_dataset
+    from unetcli.data.sources.isbi import read_isbi
 
     if not dry_run:
         refuse_output(output, overwrite=overwrite)

@@ -45,8 +45,8 @@ def luna16(
     Volumes of any size are kept. A run that was cut off goes on where it ended.
     """
     from unetcli.cli.prepare.volumes import prepare_volumes
-    from unetcli.data.luna16 import read_luna16
-    from unetcli.data.volume_plan import SplitPlan, WorkOptions
+    from unetcli.data.preparing.volume_plan import SplitPlan, WorkOptions
+    from unetcli.data.sources.luna16 import read_luna16
 
     typer.echo(f"reading {source}", err=True)
     found = read_luna16(source, SplitPlan(folds, seed, is_published=folds is None), label or ())

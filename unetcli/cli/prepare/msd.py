@@ -40,8 +40,8 @@ def msd(
     Each image is checked against its labels: present, on the same grid, of known values, finite, not a copy of another.
     """
     from unetcli.cli.prepare.volumes import prepare_volumes
-    from unetcli.data.msd import read_description, read_msd
-    from unetcli.data.volume_plan import SplitPlan, WorkOptions
+    from unetcli.data.preparing.volume_plan import SplitPlan, WorkOptions
+    from unetcli.data.sources.msd import read_description, read_msd
 
     typer.echo(f"reading {source}", err=True)
     found = read_msd(source, SplitPlan(folds, seed), mirror or ())

@@ -9,10 +9,10 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from unetcli.data.folder import Pairs
     from unetcli.data.manifest import ClassInfo, Manifest, Split
-    from unetcli.data.volume_plan import SplitPlan
-    from unetcli.data.volume_records import Skipped
+    from unetcli.data.preparing.volume_plan import SplitPlan
+    from unetcli.data.preparing.volume_records import Skipped
+    from unetcli.data.sources.folder import Pairs
 
 SHOWN_CASES = 12
 SHOWN_PAIRS = 10

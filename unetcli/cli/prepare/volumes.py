@@ -15,9 +15,9 @@ from unetcli.cli.prepare.summary import (
 )
 
 if TYPE_CHECKING:
-    from unetcli.data.folder import Pairs
-    from unetcli.data.volume_dataset import Prepared
-    from unetcli.data.volume_plan import VolumeSource, WorkOptions, WorkPlan
+    from unetcli.data.preparing.volume_dataset import Prepared
+    from unetcli.data.preparing.volume_plan import VolumeSource, WorkOptions, WorkPlan
+    from unetcli.data.sources.folder import Pairs
 
 
 def prepare_volumes(
@@ -25,9 +25,9 @@ def prepare_volumes(
 ) -> None:
     """Plan, say what will be written, write it, and report."""
     from unetcli import report
-    from unetcli.data.dataset import refuse_output
-    from unetcli.data.volume_dataset import make_dataset
-    from unetcli.data.volume_plan import plan_work, readable_bytes
+    from unetcli.data.preparing.dataset import refuse_output
+    from unetcli.data.preparing.volume_dataset import make_dataset
+    from unetcli.data.preparing.volume_plan import plan_work, readable_bytes
 
     if not dry_run:
         refuse_output(options.output, overwrite=options.overwrite)
@@ -57,7 +57,7 @@ def prepare_volumes(
 
 def _summary(source: VolumeSource, plan: WorkPlan, options: WorkOptions, prepared: Prepared | None) -> dict[str, Any]:
     from unetcli.data.manifest import fingerprint
-    from unetcli.data.volume_plan import make_volume_splits
+    from unetcli.data.preparing.volume_plan import make_volume_splits
 
     manifest = prepared.manifest if prepared else None
     kept = {case.id for case in manifest.cases} if manifest else {raw.id for raw, _ in plan.outlines}

@@ -1,0 +1,1 @@
+"""Files of images, volumes and masks: what they hold, read and written."""

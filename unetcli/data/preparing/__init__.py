@@ -1,0 +1,1 @@
+"""From checked cases to a dataset folder."""

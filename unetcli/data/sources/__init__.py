@@ -1,0 +1,1 @@
+"""Where data come from: the layouts that they are published in, one file a source."""

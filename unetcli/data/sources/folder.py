@@ -1,0 +1,259 @@
+"""Images and masks of any source, paired by their names.
+
+Either lie in folders of their own, such as `images` and `labels`, or beside each other as `x.png` and `x_mask.png`, or
+where two patterns say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from unetcli.data.formats.dicom import holds_dicom
+from unetcli.data.formats.images import SUFFIXES as IMAGE_SUFFIXES
+from unetcli.data.formats.images import natural_key
+from unetcli.data.formats.volumes import SUFFIXES as VOLUME_SUFFIXES
+from unetcli.data.preparing.volume_records import Skipped
+from unetcli.errors import ConfigError, DataError
+
+MASK_WORD = r"masks?|seg|segmentations?|labels?|labelstr|annotations?|gt"
+IMAGE_WORD = r"images?|imagestr|imgs?|im|raw|volumes?|vol"
+LAYOUTS = "folders images and labels (or masks), or files such as x.png beside x_mask.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An image and its mask.
+
+    Args:
+        id: What both are called, without what tells them apart.
+        image: The image.
+        mask: Its mask.
+        group: What it must not be parted from.
+    """
+
+    id: str
+    image: Path
+    mask: Path
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """What was found in a folder.
+
+    Args:
+        source: The folder.
+        pairs: Images with their masks, in natural order of their names.
+        alone: What has no partner, and why.
+        dimension: Whether they are images or volumes.
+        warnings: What may be wrong, as sentences.
+    """
+
+    source: Path
+    pairs: tuple[Pair, ...]
+    alone: tuple[Skipped, ...]
+    dimension: Literal[2, 3]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What to look for.
+
+    Args:
+        images: A pattern of the images within the folder; by their folder or name if None.
+        masks: The same for masks; both or none.
+        as_volumes: Whether the pages of a TIF are the slices of one volume.
+        group_by: A regular expression; cases in whose names it finds the same stay together.
+    """
+
+    images: str | None = None
+    masks: str | None = None
+    as_volumes: bool = False
+    group_by: str | None = None
+
+
+def find_pairs(source: Path, search: Search) -> Pairs:
+    """Find images and their masks by their names; none is read.
+
+    Names agree if they are the same without their ending, a word such as `_mask` or `img_`, and the `_0000` of nnU-Net,
+    in the same folder below that of the images and that of the masks.
+
+    Raises:
+        ConfigError: If only one pattern is given, or the regular expression is none or matches no name.
+        DataError: If there are no images, no masks or no pairs, or both images and volumes.
+    """
+    if not source.is_dir():
+        raise DataError(
+            f"{source}: {'is a file' if source.exists() else 'no such folder'}, but a folder is needed with {LAYOUTS}",
+            hint="name the folder that holds images and masks",
+        )
+    images, masks = _files_of(source, search)
+    if not images or not masks:
+        found = ", ".join(sorted(path.name for path in source.iterdir())[:8]) or "nothing"
+        raise DataError(
+            f"{source}: holds no {'masks' if images else 'images'}; looked for {LAYOUTS}, found {found}",
+            hint="say where they are: --images 'scans/*.tif' --masks 'drawn/*.tif'",
+        )
+    images, ambiguous = _unique(images, "an image")
+    masks, others = _unique(masks, "a mask")
+    names = sorted(images.keys() & masks.keys(), key=lambda name: natural_key(Path(name)))
+    alone = [Skipped(str(images[name].relative_to(source)), "has no mask") for name in images.keys() - masks.keys()]
+    alone += [Skipped(str(masks[name].relative_to(source)), "has no image") for name in masks.keys() - images.keys()]
+    if not names:
+        raise DataError(
+            f"{source}: no image and mask agree in their names, such as "
+            f"{next(iter(images.values())).name} and {next(iter(masks.values())).name}",
+            hint="rename them alike, such as x.png and x_mask.png",
+        )
+    groups = _groups([images[name].relative_to(source) for name in names], search.group_by)
+    pairs = tuple(
+        Pair(name.replace("/", "_"), images[name], masks[name], group)
+        for name, group in zip(names, groups, strict=True)
+    )
+    without = [pair.id for pair in pairs if pair.group is None]
+    warnings = []
+    if search.group_by is not None and without:
+        warnings.append(
+            f"--group-by matches {len(without)} names not, which are a group each: {', '.join(without[:5])}"
+        )
+    skipped = sorted((*ambiguous, *others, *alone), key=lambda each: natural_key(Path(each.id)))
+    return Pairs(source, pairs, tuple(skipped), _dimension(pairs, search), tuple(warnings))
+
+
+Named = list[tuple[str, Path]]
+"""Files with the names by which they are paired."""
+
+
+def _files_of(source: Path, search: Search) -> tuple[Named, Named]:
+    """Images and masks, each with the name that it has in common with its partner."""
+    if (search.images is None) != (search.masks is None):
+        raise ConfigError("--images and --masks: one is no use without the other", hint="give both patterns")
+    if search.images is not None and search.masks is not None:
+        masks = _matching(source, search.masks)
+        # a pattern such as *.png for images would match the masks beside them too
+        images = [path for path in _matching(source, search.images) if path not in set(masks)]
+        if len(images) == len(masks) == 1:
+            return [(_stem(images[0]), images[0])], [(_stem(images[0]), masks[0])]
+        stars = _stars(images, source, search.images), _stars(masks, source, search.masks)
+        if {name for name, _ in stars[0]} & {name for name, _ in stars[1]}:
+            return stars
+        return [(_name(path, source), path) for path in images], [(_name(path, source), path) for path in masks]
+    folders = [path for path in sorted(source.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    of_images = next((path for path in folders if re.fullmatch(rf"(?i){IMAGE_WORD}", path.name)), None)
+    of_masks = next((path for path in folders if re.fullmatch(rf"(?i)({MASK_WORD})([_-].*)?", path.name)), None)
+    if of_images and of_masks:
+        images, masks = ([(_name(path, root), path) for path in _below(root)] for root in (of_images, of_masks))
+        return images, masks
+    files = list(_below(source))
+    named = [(_name(path, source), path) for path in files]
+    return [each for each in named if not _is_mask(each[1])], [each for each in named if _is_mask(each[1])]
+
+
+def _matching(source: Path, pattern: str) -> list[Path]:
+    try:
+        found = sorted(source.glob(pattern))
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigError(
+            f"{pattern}: is no pattern within {source} ({error})", hint="such as 'scans/*.tif'"
+        ) from error
+    return [path for path in found if path.is_file() or (path.is_dir() and holds_dicom(path))]
+
+
+def _stars(paths: Iterable[Path], source: Path, pattern: str) -> Named:
+    """Files named by what the wildcards of a pattern stand for."""
+    parts = re.split(r"(\*\*/|\*+|\?|\[[^]]*\])", pattern)
+    forms = {"**/": "((?:.*/)?)", "?": "([^/])"}
+    expression = "".join(
+        (forms.get(part) or ("([^/]*)" if part.startswith("*") else f"({part})")) if index % 2 else re.escape(part)
+        for index, part in enumerate(parts)
+    )
+    matches = [(path, re.fullmatch(expression, path.relative_to(source).as_posix())) for path in paths]
+    # a star may stand for the ending too, which is no part of a name
+    named = [(map(_bare, found.groups("")), path) for path, found in matches if found]
+    return [("_".join(filter(None, parts)), path) for parts, path in named]
+
+
+def _bare(part: str) -> str:
+    return part[: len(part) - len(_ending(Path(part)))].strip("/")
+
+
+def _below(root: Path) -> Iterable[Path]:
+    """Images and volumes in a folder and those below it; a folder of DICOM files is one volume."""
+    for path in sorted(root.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from [path] if holds_dicom(path) else _below(path)
+        elif _ending(path):
+            yield path
+
+
+def _ending(path: Path) -> str:
+    name = path.name.lower()
+    return next((end for end in (".nii.gz", *sorted(IMAGE_SUFFIXES | VOLUME_SUFFIXES)) if name.endswith(end)), "")
+
+
+def _stem(path: Path) -> str:
+    ending = _ending(path)
+    stem = path.name[: -len(ending)] if ending else path.name if path.is_dir() else path.stem
+    return stem.removesuffix(".ome")
+
+
+def _is_mask(path: Path) -> bool:
+    return re.search(rf"(?i)[_\-. ]({MASK_WORD})([_-]manual)?$|^({MASK_WORD})[_\-. ]", _stem(path)) is not None
+
+
+def _name(path: Path, root: Path) -> str:
+    """What an image and its mask have in common."""
+    stem = re.sub(r"_0000$", "", _stem(path))
+    words = rf"{MASK_WORD}|{IMAGE_WORD}"
+    bare = re.sub(rf"(?i)[_\-. ]+({words})([_-]manual)?$|^({words})[_\-. ]+", "", stem)
+    return (path.parent.relative_to(root) / (bare or stem)).as_posix()
+
+
+def _unique(files: Named, what: str) -> tuple[dict[str, Path], list[Skipped]]:
+    """Files by name; those that share a name are told, since none can say which is meant."""
+    by_name: defaultdict[str, list[Path]] = defaultdict(list)
+    for name, path in files:
+        by_name[name].append(path)
+    skipped = [
+        Skipped(name, f"{what} of this name is there {len(paths)} times: {', '.join(path.name for path in paths[:3])}")
+        for name, paths in by_name.items()
+        if len(paths) > 1
+    ]
+    return {name: paths[0] for name, paths in by_name.items() if len(paths) == 1}, skipped
+
+
+def _groups(paths: Sequence[Path], group_by: str | None) -> list[str | None]:
+    if group_by is None:
+        return [None] * len(paths)
+    try:
+        pattern = re.compile(group_by)
+    except re.error as error:
+        raise ConfigError(f"--group-by {group_by}: is no regular expression ({error})") from error
+    matches = [pattern.search(path.as_posix()) for path in paths]
+    if not any(matches):
+        raise ConfigError(
+            f"--group-by {group_by}: matches no name, such as {paths[0].as_posix()}",
+            hint="such as --group-by 'patient[0-9]+' or '^([^_]+)_'",
+        )
+    return [match and (match[1] if pattern.groups else match[0]) for match in matches]
+
+
+def _dimension(pairs: Sequence[Pair], search: Search) -> Literal[2, 3]:
+    if search.as_volumes:
+        return 3
+    flat = [pair.image for pair in pairs if _ending(pair.image) in IMAGE_SUFFIXES]
+    if flat and len(flat) < len(pairs):
+        other = next(pair.image for pair in pairs if pair.image not in flat)
+        raise DataError(
+            f"{flat[0]}: is an image, but {other} a volume, and a dataset is of one kind",
+            hint="choose by --images and --masks, or take TIF stacks for volumes with --volumes",
+        )
+    return 2 if flat else 3
