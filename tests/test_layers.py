@@ -89,5 +89,7 @@ def test_a_forbidden_import_is_noticed():
 
 def test_help_loads_nothing_heavy():
     code = "import sys; from unetcli.cli import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    ).stdout.split()
     assert not (HEAVY - {"rich"}) & set(loaded)

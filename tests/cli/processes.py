@@ -53,7 +53,7 @@ class Unet:
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         command = [str(UNET), *(str(argument) for argument in arguments)]
         return subprocess.Popen(
-            command, cwd=self.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=self.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
         )
 
     def refuses(self, *arguments: object, code: int) -> str:

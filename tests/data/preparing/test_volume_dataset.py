@@ -102,7 +102,11 @@ def task(tmp_path, source):
 
     def run(when, jobs=1):
         return subprocess.run(
-            [sys.executable, "run.py", ".", when, str(jobs)], cwd=tmp_path, capture_output=True, text=True, check=False
+            [sys.executable, "run.py", ".", when, str(jobs)],
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
         )
 
     return run
