@@ -91,7 +91,7 @@ def test_a_killed_writer_leaves_the_old_one_whole(tmp_path, death, what):
         f"    {death}\n"
     )
 
-    killed = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    killed = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, encoding="utf-8", check=False)
 
     assert (killed.returncode, killed.stdout) in ((9, "half\n"), (-9, "half\n"))
     assert inner.read_text() == "old"

@@ -48,7 +48,9 @@ def test_the_version_is_the_packages(unet):
 
 
 def test_it_runs_as_a_module_under_the_same_name():
-    done = subprocess.run([sys.executable, "-m", "unetcli", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "unetcli", "--help"], capture_output=True, encoding="utf-8", check=True
+    )
     assert "Usage: unet [OPTIONS] COMMAND" in done.stdout
 
 

@@ -74,7 +74,9 @@ def test_a_dry_run_writes_nothing_and_loads_no_mindspore(tmp_path):
         f"result = CliRunner().invoke(app, ['isbi', {str(SAMPLE)!r}, '--dry-run']); print(result.stdout);"
         f"sys.exit(result.exit_code or 'mindspore' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "would write   datasets/isbi" in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -283,6 +283,8 @@ def test_nothing_is_written_in_a_dry_run_and_no_mindspore_is_loaded(draw, tmp_pa
         "result = CliRunner().invoke(app, ['folder', 'source', '--dry-run']);"
         "sys.exit(result.exit_code or 'mindspore' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

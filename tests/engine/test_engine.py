@@ -319,7 +319,7 @@ def test_training_and_a_graph_that_fails_leave_nothing_in_the_working_folder(tmp
             print("trained", file=sys.stderr, flush=True)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
     )
     before, trained, after = done.stderr.partition("trained\n")
     assert (before, trained, done.stdout) == ("", "trained\n", "")

@@ -70,7 +70,7 @@ print(json.dumps({
 
 def test_a_volume_of_512_x_512_x_400_with_4_classes_keeps_within_2_gb(tmp_path):
     command = [sys.executable, "-c", SEGMENT_A_VOLUME, str(tmp_path / "volume")]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
     facts = json.loads(output)
 
     assert facts["held"] <= facts["planned"] <= 2_000_000_000
