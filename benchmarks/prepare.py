@@ -1,6 +1,6 @@
 """`unet prepare luna16` beside a plain SimpleITK loop that reads and writes, on volumes of LUNA16's size.
 
-    python benchmarks/prepare.py [--rounds 3] [--volumes 8] [--work DIR]
+    python benchmarks/prepare.py [--rounds 3] [--volumes 8] [--against .nii .nii.gz] [--work DIR]
 
 Ours pairs, checks, maps labels, hashes, measures and draws besides converting. The plain loop only reads `.mhd` and
 writes: `.nii`, which is the least work there is, and `.nii.gz`, which is what the model zoo's convert_nifti does. All
@@ -22,6 +22,7 @@ from standin import SIZE, make_tree
 
 UNET = Path(sys.executable).parent / "unet"
 VOXELS = SIZE[0] * SIZE[1] * SIZE[2]
+FORMATS = (".nii", ".nii.gz")
 BYTES = 2 + 1
 """Of a voxel: int16 of the scan, uint8 of the mask."""
 
@@ -31,8 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--volumes", type=int, default=8)
+    parser.add_argument("--against", nargs="+", choices=FORMATS, default=FORMATS)
     parser.add_argument("--work", type=Path, default=Path("bench-work"))
-    parser.add_argument("--plain", choices=[".nii", ".nii.gz"], help=argparse.SUPPRESS)
+    parser.add_argument("--plain", choices=FORMATS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     source, target = arguments.work / "luna16", arguments.work / "out"
     if arguments.plain:
@@ -40,16 +42,19 @@ def main() -> None:
         return
     make_tree(source, arguments.volumes)
     megabytes = arguments.volumes * VOXELS * BYTES / 1e6
-    speeds: dict[str, list[float]] = {"unet": [], ".nii": [], ".nii.gz": []}
+    speeds: dict[str, list[float]] = {name: [] for name in ("unet", *arguments.against)}
     for number in range(1, arguments.rounds + 1):
         for name, found in speeds.items():
             shutil.rmtree(target, ignore_errors=True)
             started = time.perf_counter()
             subprocess.run(command(name, source, target, arguments.work), check=True, capture_output=True)
             found.append(megabytes / (time.perf_counter() - started))
-        print(f"round {number}: " + ", ".join(f"{name} {found[-1]:.0f} MB/s" for name, found in speeds.items()))
+        print(
+            f"round {number}: " + ", ".join(f"{name} {found[-1]:.0f} MB/s" for name, found in speeds.items()),
+            flush=True,
+        )
     shutil.rmtree(target, ignore_errors=True)
-    for name in (".nii", ".nii.gz"):
+    for name in arguments.against:
         ratios = [ours / theirs for ours, theirs in zip(speeds["unet"], speeds[name], strict=True)]
         print(
             f"{statistics.median(ratios):.2f} times as fast as SimpleITK to {name} "

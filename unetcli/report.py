@@ -39,6 +39,9 @@ OVER_CASES = (
 )
 """Measures that are shown over cases; the files have all."""
 
+BACKGROUND = "background"
+"""The class whose statistics are in the files alone."""
+
 NUM_WORST = 5
 """Cases that are shown one by one."""
 
@@ -201,6 +204,8 @@ def show_evaluation(result: Evaluation, folder: Path, *, as_json: bool) -> None:
     overall = [[name, value] for name, value in summary.items() if name != "classes"]
     table(f"all {summary['num_cases']} cases", ["measure", "value"], overall)
     for name, measures in result.statistics().items():
+        if name == BACKGROUND:  # nearly all of it is right, whatever is found
+            continue
         table(f"{name}, over cases", ["measure", "mean", "median", "95 % interval of the mean", "n"], _over(measures))
     _show_worst(result)
     say(f"tables, JSON and overlays: {folder}")
