@@ -3,7 +3,7 @@ from __future__ import annotations
 import mindspore
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mindspore import Tensor, nn
 
@@ -80,6 +80,10 @@ def volume(channels: int, size: tuple[int, ...], batch: int = 2) -> np.ndarray:
 
 @few
 @given(size=sizes, kernel=kernels, stride=axes, channels=st.tuples(st.integers(1, 6), st.integers(1, 3)))
+@example(size=(2, 2, 2), kernel=(3, 1, 1), stride=(2, 1, 1), channels=(1, 1))
+@example(size=(2, 2, 2), kernel=(3, 3, 3), stride=(2, 2, 2), channels=(6, 2))
+@example(size=(1, 2, 2), kernel=(3, 1, 1), stride=(1, 1, 1), channels=(1, 1))
+@example(size=(1, 2, 2), kernel=(3, 1, 1), stride=(1, 1, 1), channels=(6, 2))
 def test_a_convolution_of_slices_is_that_of_volumes(size, kernel, stride, channels):
     cells = both(lambda layers: layers.convolution(*channels, kernel, stride=stride, has_bias=True))
     assert_same(cells, volume(channels[0], size))

@@ -320,6 +320,8 @@ def span(x: Tensor, start: int, length: int) -> Tensor:
     before, after = max(-start, 0), max(start + length - depth, 0)
     if before == 0 and after == 0 and length == depth:
         return x
+    if before + after >= length:  # not an empty slice, whose gradient MindSpore writes out of bounds
+        return ops.zeros((batch, length, *plane), x.dtype)
     parts = (x[:, start + before : start + length - after],)
     if before:
         parts = (ops.zeros((batch, before, *plane), x.dtype), *parts)
