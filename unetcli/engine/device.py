@@ -65,8 +65,9 @@ def set_up(device: str, *, seed: int) -> None:
 
 @functools.cache
 def _choose_once(device: str) -> None:
-    """Both belong to the process, and MindSpore does not let them be set twice."""
-    mindspore.set_device(device)
+    """Both belong to the process; MindSpore does not let the device be set again, nor after its first computation."""
+    if mindspore.get_current_device().device_target != device:
+        mindspore.set_device(device)
     mindspore.set_deterministic(True)
 
 
