@@ -98,6 +98,7 @@ def test_a_plan_by_hand():
         sums_bytes=4 * (4 * 96 * ROW + TILE + 8 * ROW),
         batch_bytes=4 * ((2 + 4 + 2 * 4 * 4) * TILE + 50_000_000),
         scratch_bytes=0,
+        writing_bytes=0,
         seconds=72 * 2.0,
     )
     assert plan.peak_bytes == 300_000_000 + 3 * VOXELS + plan.sums_bytes + plan.batch_bytes
@@ -108,6 +109,13 @@ def test_cleaning_takes_the_place_of_the_slab_and_the_batch():
 
     assert plan.scratch_bytes > plan.sums_bytes + plan.batch_bytes
     assert plan.peak_bytes == 300_000_000 + 3 * VOXELS + plan.scratch_bytes
+
+
+def test_writing_takes_the_place_of_the_slab_where_its_copies_are_more():
+    plan = plan_memory(replace(VOLUME, writes=True), replace(TILES, batch_size=1), replace(COST, tile_bytes=0))
+
+    assert plan.writing_bytes == 5 * VOXELS
+    assert plan.peak_bytes == 300_000_000 + 3 * VOXELS + max(plan.sums_bytes + plan.batch_bytes, 5 * VOXELS)
 
 
 def test_forms_take_time_and_one_batch_more():

@@ -12,6 +12,8 @@ from unetcli.inference.postprocess import scratch_bytes
 from unetcli.inference.tiles import Layout, TilePlan, lay_out
 
 FLOAT32 = 4
+COPIES = 5
+"""Of a mask of 8 bits: its values, packed, as a library holds it, read back, and as that library holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Work:
         num_forms: How many forms of a tile are averaged, as the length of `Symmetries` says; 1 for none.
         cleans: Whether the labels go through `clean` afterwards.
         keeps_scores: Whether the scores of the whole image are kept, as `predict_image` does.
+        writes: Whether a mask is then written, and read back to be compared.
     """
 
     shape: tuple[int, ...]
@@ -50,6 +53,7 @@ class Work:
     num_forms: int = 1
     cleans: bool = False
     keeps_scores: bool = False
+    writes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,8 @@ class MemoryPlan:
     """How an image will be predicted, and what that takes.
 
     The peak is the most bytes that the process holds at any moment (its resident set): what it held before, the whole
-    image, whether read or mapped, the whole labels, and the larger of two that never meet: the sums of a slab with
-    one batch, or the scratch of the cleaning. Reading the image and writing the mask are not in it.
+    image, whether read or mapped, the whole labels, and the largest of three that never meet: the sums of a slab with
+    one batch, the scratch of the cleaning, and the copies of the mask as it is written and read back.
 
     Args:
         tiles: How the image is cut.
@@ -72,6 +76,7 @@ class MemoryPlan:
         sums_bytes: Of the sums of scores of a slab, with the weights.
         batch_bytes: Of one batch, in and out.
         scratch_bytes: Of the cleaning.
+        writing_bytes: Of the copies of the mask.
         seconds: Of the predictor; 0 where it was not timed.
     """
 
@@ -86,12 +91,13 @@ class MemoryPlan:
     sums_bytes: int
     batch_bytes: int
     scratch_bytes: int
+    writing_bytes: int
     seconds: float
 
     @property
     def peak_bytes(self) -> int:
         """The most that the process will hold."""
-        passing = max(self.sums_bytes + self.batch_bytes, self.scratch_bytes)
+        passing = max(self.sums_bytes + self.batch_bytes, self.scratch_bytes, self.writing_bytes)
         return self.resident_bytes + self.image_bytes + self.labels_bytes + passing
 
     def describe(self) -> tuple[str, ...]:
@@ -103,6 +109,7 @@ class MemoryPlan:
             "slab": self.sums_bytes,
             "batch": self.batch_bytes,
             "cleaning": self.scratch_bytes,
+            "writing": self.writing_bytes,
         }
         size = " x ".join(map(str, self.tiles.tile_size))
         lines = [
@@ -141,6 +148,7 @@ def plan_memory(work: Work, tiles: TilePlan, cost: PredictorCost) -> MemoryPlan:
         sums_bytes=_sums_bytes(work, tiles, layout),
         batch_bytes=layout.batch_size * (_tile_bytes(work, tiles) + cost.tile_bytes),
         scratch_bytes=scratch_bytes(num_pixels) if work.cleans else 0,
+        writing_bytes=COPIES * num_pixels if work.writes else 0,
         seconds=layout.num_batches * layout.batch_size * work.num_forms * cost.seconds_per_tile,
     )
 
