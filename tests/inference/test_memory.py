@@ -135,7 +135,7 @@ def test_the_last_batch_is_filled_up_and_takes_as_long():
 
 def test_a_single_tile_needs_no_sums():
     assert plan_memory(Work((1, 16, 16), np.dtype(np.uint8), 2), TilePlan((16, 16), 0, "constant", 4), COST) == (
-        MemoryPlan(TilePlan((16, 16), 0, "constant", 4), 1, 1, 1, 16, 300_000_000, 256, 256, 0, 50_005_376, 0, 2.0)
+        MemoryPlan(TilePlan((16, 16), 0, "constant", 4), 1, 1, 1, 16, 300_000_000, 256, 256, 0, 50_005_376, 0, 0, 2.0)
     )
 
 
