@@ -235,7 +235,10 @@ def test_volumes_and_distances_are_in_mm(moved):
 def test_a_class_that_was_missed_has_no_distance_and_the_background_none_at_all(moved):
     (row,) = evaluate([moved], labels_of_pixels, "xyz", Measures(distances=True)).rows()
 
-    assert [row[f"z_{name}"] for name in ("hd95_mm", "asd_mm", "assd_mm", "surface_dice", "dice")] == [None] * 4 + [0]
+    assert [row[f"z_{name}"] for name in ("hd95_mm", "asd_mm", "assd_mm", "surface_dice", "dice")] == [None] * 3 + [
+        0,
+        0,
+    ]
     assert not [name for name in row if name.startswith("x_") and name.endswith("mm")]
     assert "x_surface_dice" not in row
 

@@ -309,6 +309,9 @@ def _found(entry: Mapping[str, Any]) -> tuple[str, str]:
         shares = entry["class_shares"].items()
         return f"{entry['pages']} pages", ", ".join(f"{name} {share:.1%}" for name, share in shares)
     volumes = entry["volumes_ml"].items()
+    if None in entry["volumes_ml"].values():  # the file does not tell the size of its voxels
+        volumes = ((name, share) for name, share in entry["class_shares"].items())
+        return " x ".join(map(str, entry["size"])), ", ".join(f"{name} {share:.1%}" for name, share in volumes)
     return " x ".join(map(str, entry["size"])), ", ".join(f"{name} {_ml(volume)} ml" for name, volume in volumes)
 
 

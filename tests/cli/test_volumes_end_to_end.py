@@ -168,3 +168,31 @@ def test_images_for_a_run_on_volumes_are_told_apart(workshop):
     talk = workshop.refuses("predict", "flat.png", "--run", "runs/seed1", code=3)
 
     assert "flat.png: must be NIfTI, MetaImage, NRRD, DICOM or TIF, but is PNG" in talk
+
+
+def test_a_volume_with_holes_of_nan_is_named_and_the_others_are_done(workshop):
+    scan = nib.load(SCAN)
+    holed = scan.get_fdata(dtype=np.float32)
+    holed[0, 0, :3] = np.nan
+    nib.save(nib.Nifti1Image(holed, scan.affine), workshop.folder / "holed.nii.gz")
+
+    done = workshop("predict", "holed.nii.gz", SCAN, "--run", "runs/seed1", "-o", "some", code=6)
+
+    assert "holed.nii.gz: 3 of 73728 voxels are NaN or infinite" in done.err
+    assert sorted(path.name for path in (workshop.folder / "some").iterdir()) == ["volume.nii.gz"]
+
+
+def test_where_no_volume_can_be_segmented_the_data_are_wrong(workshop):
+    shutil.copy(workshop.folder / "holed.nii.gz", workshop.folder / "again.nii.gz")
+
+    done = workshop("predict", "holed.nii.gz", "again.nii.gz", "--run", "runs/seed1", "-o", "none", code=3)
+
+    assert "none of the 2 images could be segmented" in done.err
+
+
+def test_settings_of_volumes_are_checked_against_the_preset_that_the_data_choose(workshop):
+    settings = ["--set", "data.patch_size=[32,48,48]", "--set", "model.base_channels=2", "--set", "train.batch_size=1"]
+
+    done = workshop("train", *settings, "--set", "train.steps_per_epoch=1", "--epochs", 1, "--output", "runs/chosen")
+
+    assert "preset: luna16 (named like the data; see --preset)" in done.err

@@ -90,7 +90,9 @@ def test_nothing_has_no_distance_and_it_is_neither_0_nor_infinite(empty):
     mask, nothing = box((4, 4), 1, 1), np.zeros((4, 4), bool)
     prediction, truth = (nothing if empty in (name, "both") else mask for name in ("prediction", "truth"))
 
-    assert all(math.isnan(value) for value in astuple(measure_surfaces(prediction, truth)))
+    *distances, surface_dice = astuple(measure_surfaces(prediction, truth))
+    assert all(math.isnan(value) for value in distances)
+    assert math.isnan(surface_dice) if empty == "both" else surface_dice == 0
 
 
 def test_the_surface_is_what_has_an_open_face_and_the_image_ends_open():
@@ -237,12 +239,10 @@ def test_the_95th_percentile_is_not_monais_since_that_is_the_larger_of_two_and_o
     assert medpy.hd95(prediction, truth) == measure_surfaces(prediction, truth).hd95 != 19
 
 
-def test_surface_dice_of_a_missing_structure_is_undefined_where_monais_is_0(monai):
-    """A structure that was not found has no surface to compare; that it is missing is for recall to say."""
+def test_surface_dice_of_a_missed_structure_is_0_as_monais_is(monai):
     mask, nothing = box((8, 8), 3, 3), np.zeros((8, 8), bool)
 
-    assert monai["surface_dice"](nothing, mask, None) == 0
-    assert math.isnan(measure_surfaces(nothing, mask).surface_dice)
+    assert measure_surfaces(nothing, mask).surface_dice == monai["surface_dice"](nothing, mask, None) == 0
 
 
 # refusals

@@ -116,12 +116,13 @@ def _find(run: Run, paths: list[Path]) -> list[Path]:
 
 
 def _images_of(run: Run, path: Path) -> list[NDArray[Any]]:
+    from unetcli.cli.predict.volumes import read_finite
     from unetcli.data.formats.images import open_image
     from unetcli.data.formats.volumes import open_volume
 
     channels = run.config.model.in_channels
     if run.config.model.ndim == 3:
-        return [_middle(open_volume(path, num_channels=channels).read(), run.config)]
+        return [_middle(read_finite(open_volume(path, num_channels=channels)), run.config)]
     with open_image(path, num_channels=channels) as image:
         return list(image)
 

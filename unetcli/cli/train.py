@@ -86,16 +86,23 @@ def _settle(
     from unetcli.data.manifest import load_manifest, newest_dataset
     from unetcli.data.resolve import resolve
 
-    config = load_config(preset, file, assignments, options)
+    chooses = preset is None and file is None
+    # without a preset the data choose one, so that not all that is assigned can be checked yet
+    known = (
+        [text for text in assignments if text.partition("=")[0].strip() == "data.dataset"] if chooses else assignments
+    )
+    config = load_config(preset, file, known, {} if chooses else options)
     folder = dataset or config.data.dataset
     if folder is None:
         folder = newest_dataset()
         report.say(f"dataset: {folder} (the newest in datasets/)")
     manifest = load_manifest(folder)
-    if preset is None and file is None and (name := _preset_for(manifest, preset_names())):
+    if chooses:
+        name = _preset_for(manifest, preset_names())
         config = load_config(name, None, assignments, options)
-        why = "named like the data" if name in (manifest.kind, manifest.name) else "for any volumes"
-        report.say(f"preset: {name} ({why}; see --preset)")
+        if name:
+            why = "named like the data" if name in (manifest.kind, manifest.name) else "for any volumes"
+            report.say(f"preset: {name} ({why}; see --preset)")
     return resolve(config, folder, manifest), folder, manifest
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -39,7 +39,7 @@ class SurfaceMeasures:
         asd: Mean of the distances from P to T.
         assd: Mean of all distances from P to T and from T to P, in one set (MedPy 0.5; 0.4 took the mean of two means).
         surface_dice: Share of the voxels of both surfaces that lie within a tolerance of the other surface (Nikolov et
-            al. 2018, arXiv:1809.04430, with voxels for areas).
+            al. 2018, arXiv:1809.04430, with voxels for areas); 0 if one of the masks alone is empty.
     """
 
     hd: float
@@ -50,6 +50,7 @@ class SurfaceMeasures:
 
 
 UNDEFINED = SurfaceMeasures(*[math.nan] * 5)
+MISSED = replace(UNDEFINED, surface_dice=0.0)
 
 
 def measure_surfaces(
@@ -70,8 +71,9 @@ def measure_surfaces(
     sizes = _checked_spacing(prediction, truth, spacing)
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise ValueError(f"tolerance must be a distance of at least 0 mm, got {tolerance}")
-    if not (prediction.any() and truth.any()):
-        return UNDEFINED
+    has_prediction, has_truth = bool(prediction.any()), bool(truth.any())
+    if not (has_prediction and has_truth):
+        return MISSED if has_prediction or has_truth else UNDEFINED
     box = bounding_box(prediction | truth)
     found, true = surface(prediction[box]), surface(truth[box])
     to_truth = surface_distances(found, true, sizes)

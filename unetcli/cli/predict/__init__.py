@@ -71,7 +71,7 @@ def predict(
     from unetcli.cli.predict import pages, volumes
     from unetcli.cli.predict.wishes import Wishes, try_out
     from unetcli.cli.wiring import open_ensemble, segmenter, take_run
-    from unetcli.errors import PartialError
+    from unetcli.errors import DataError, PartialError
     from unetcli.inference import Cleaning
 
     runs = [take_run(path) for path in run or [None]]
@@ -88,6 +88,8 @@ def predict(
     cost = try_out(segment, len(facts.channels)) if max_memory else None
     wishes = Wishes(segment, facts, cleaning, max_memory, cost)
     done = _segment_all(plan, kind, wishes, failures)
+    if not done:
+        raise DataError(f"none of the {len(paths)} images could be segmented: {', '.join(failures)}")
     report.show_predictions(done, failures, as_json=json_report)
     if failures:
         raise PartialError(f"{len(failures)} of {len(paths)} images failed: {', '.join(failures)}")

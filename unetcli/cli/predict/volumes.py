@@ -14,6 +14,7 @@ from unetcli.cli.predict.wishes import is_off_scale, say_doubts, within_memory
 from unetcli.data.formats.volume_masks import plan_volume_outputs, write_labels, write_scores
 from unetcli.data.formats.volumes import find_volumes, open_volume
 from unetcli.data.resampling import resample_image, resample_labels, resampled_geometry
+from unetcli.errors import DataError
 from unetcli.inference import clean, labels_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
         "scores": str(outputs.scores) if outputs.scores else None,
         "size": list(volume.geometry.size),
         "class_shares": shares,
-        "volumes_ml": {info.name: float(millilitres[info.index]) for info in classes[1:]},
+        "volumes_ml": {
+            info.name: float(millilitres[info.index]) if volume.has_spacing else None for info in classes[1:]
+        },
         "cleaned_voxels": changes,
         "seconds": time.perf_counter() - started,
     }
@@ -77,7 +80,7 @@ def _labels(volume: VolumeFile, outputs: Outputs, wishes: Wishes) -> tuple[NDArr
     grid = _network_grid(volume, wishes)
     work = wishes.work((volume.num_channels, *grid.size), volume.dtype, keeps_scores=bool(outputs.scores))
     segmenter = within_memory(wishes, work)
-    image = volume.read()
+    image = read_finite(volume)
     off_scale = is_off_scale(_thinned(image), wishes)
     if grid != volume.geometry:
         image = resample_image(image, volume.geometry, grid)
@@ -92,6 +95,23 @@ def _labels(volume: VolumeFile, outputs: Outputs, wishes: Wishes) -> tuple[NDArr
     if grid != volume.geometry:
         labels = resample_labels(labels, grid, volume.geometry, smooth=True)
     return labels, off_scale
+
+
+def read_finite(volume: VolumeFile) -> NDArray[Any]:
+    """The voxels of a volume, all of which must be numbers.
+
+    Raises:
+        DataError: If some are not, or the file is damaged.
+    """
+    image = volume.read()
+    if image.dtype.kind == "f":
+        wrong = sum(int(np.count_nonzero(~np.isfinite(plane))) for channel in image for plane in channel)
+        if wrong:
+            raise DataError(
+                f"{volume.path}: {wrong} of {image.size} voxels are NaN or infinite",
+                hint="give them a number, such as the value of air, before it is segmented",
+            )
+    return image
 
 
 def _network_grid(volume: VolumeFile, wishes: Wishes) -> Geometry:

@@ -37,7 +37,10 @@ JobsOption = Annotated[
     ),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if a case would be skipped, and keep nothing.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check and report, but write nothing.")]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check and report, but write nothing; of volumes, the headers and grids alone."),
+]
 MirrorOption = Annotated[
     list[str] | None,
     typer.Option(
