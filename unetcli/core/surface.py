@@ -28,7 +28,7 @@ SAME = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class SurfaceMeasures:
-    """Distances of a predicted surface P and the true surface T, in mm; all NaN where one of the two is empty.
+    """Distances of a predicted surface P and the true surface T, in mm; NaN where one of the two is empty.
 
     Not 0 and not infinite: an absent structure has no distance to anything (Maier-Hein et al. 2024, Metrics
     Reloaded, doi 10.1038/s41592-023-02151-z).
