@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from unetcli.data.formats.dicom import holds_dicom
-from unetcli.data.formats.volumes import open_volume
+from unetcli.data.formats.volumes import find_volumes, open_volume
 from unetcli.errors import DataError
 
 TILTED = (1, 0, 0, 0, 0.8, -0.6)
@@ -174,6 +174,13 @@ def test_a_single_file_is_a_slice_of_its_thickness(tmp_path, voxels):
     assert volume.geometry.spacing == pytest.approx((2.5, 0.7, 0.5))
     assert volume.notes == ("it is a single file; name its folder for the whole series",)
     np.testing.assert_array_equal(volume.read()[0], voxels[:1])
+
+
+def test_series_within_a_folder_are_volumes_of_it(series, tmp_path):
+    folders = [series(upright([3, 5, 7]), name) for name in ("a", "b")]
+    (tmp_path / "notes").mkdir()
+
+    assert find_volumes([tmp_path]) == folders
 
 
 def test_a_folder_without_dicom_is_told_of(tmp_path):

@@ -96,7 +96,7 @@ def find_files(places: Iterable[Path | str], searched: Searched) -> list[Path]:
     """The files that arguments of a command line mean, each once.
 
     Args:
-        places: Files; folders, which mean what is looked for directly in them; and patterns such as `scans/*.tif`,
+        places: Files; folders, which mean what is looked for directly in them, or themselves; and patterns such as `scans/*.tif`,
             where the shell has not put files in their place. A file whose name looks like a pattern is that file.
         searched: What is looked for.
 
@@ -120,7 +120,7 @@ def _at_place(place: Path, searched: Searched) -> list[Path]:
         return [] if place.suffix.lower() in searched.passed_over else [place]
     if place.is_dir():
         paths = [path for path in place.iterdir() if path.is_file() and _is_searched(path, searched)]
-        paths += [place] if searched.is_one(place) else []
+        paths += [path for path in (place, *place.iterdir()) if path.is_dir() and searched.is_one(path)]
         if not paths:
             raise DataError(
                 f"{place}: no {searched.noun} in this folder; looked for {', '.join(sorted(searched.suffixes))}",

@@ -40,8 +40,8 @@ VOLUMES = Searched(
 def find_volumes(places: Iterable[Path | str]) -> list[Path]:
     """The volumes that arguments of a command line mean, each once; see `unetcli.data.formats.images.find_files`.
 
-    A folder means the volumes directly in it, and itself if it holds DICOM files. Files `.raw` and `.zraw` are passed
-    over, since they are parts of a `.mhd`.
+    A folder means the volumes directly in it, folders of DICOM files among them, and itself if it holds such. Files
+    `.raw` and `.zraw` are passed over, since they are parts of a `.mhd`.
 
     Raises:
         DataError: If a file is not there, or a folder or pattern has no volumes.
