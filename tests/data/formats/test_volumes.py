@@ -34,7 +34,7 @@ def names(paths):
 
 
 def test_a_folder_means_its_volumes_without_the_voxels_of_headers(folder):
-    assert names(find_volumes([folder])) == ["a.mhd", "b.mhd", "c.tif", "d.nrrd", "v2.NII", "v10.nii.gz"]
+    assert names(find_volumes([folder])) == [*("a.mhd", "b.mhd", "c.tif", "d.nrrd", "series", "v2.NII", "v10.nii.gz")]
 
 
 def test_voxels_of_headers_are_passed_over_where_the_shell_names_them(folder):

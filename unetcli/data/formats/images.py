@@ -96,8 +96,9 @@ def find_files(places: Iterable[Path | str], searched: Searched) -> list[Path]:
     """The files that arguments of a command line mean, each once.
 
     Args:
-        places: Files; folders, which mean what is looked for directly in them, or themselves; and patterns such as `scans/*.tif`,
-            where the shell has not put files in their place. A file whose name looks like a pattern is that file.
+        places: Files; folders, which mean what is looked for directly in them, or themselves; and patterns such as
+            `scans/*.tif`, where the shell has not put files in their place. A file whose name looks like a pattern is
+            that file.
         searched: What is looked for.
 
     Returns:
