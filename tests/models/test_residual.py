@@ -111,5 +111,9 @@ def test_slopes_begin_at_a_quarter_and_learn(rng):
     assert {p.shape for p in slopes} == {(1,)}
     assert all(p.asnumpy() == 0.25 for p in slopes)
     x = Tensor(rng.standard_normal((1, 1, 8, 8, 8), dtype=np.float32))
-    gradients = mindspore.grad(lambda x: (network(x) ** 2).mean(), None, slopes)(x)
+
+    def mean_square(x):
+        return (network(x) ** 2).mean()
+
+    gradients = mindspore.grad(mean_square, None, slopes)(x)
     assert all(gradient.asnumpy() != 0 for gradient in gradients)
