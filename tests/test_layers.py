@@ -21,12 +21,25 @@ MAY_IMPORT = {
     "models": {"config"},
     "engine": {"models", "config"} | GROUND,
     "inference": {"core", "errors"},
+    "runtimes": {"errors", "files", "framework"},
     "evaluation": {"inference", "core", "errors"},
     "runs": {"config"} | GROUND,
     "report": {"core"} | GROUND,
-    "cli": {"core", "data", "engine", "evaluation", "inference", "report", "runs", "config"} | GROUND,
+    "cli": {"core", "data", "engine", "evaluation", "inference", "report", "runs", "runtimes", "config"} | GROUND,
 }
-HEAVY = {"cv2", "matplotlib", "mindspore", "numpy", "onnx", "onnxruntime", "pydantic", "rich", "ruamel.yaml", "scipy"}
+HEAVY = {
+    "cv2",
+    "matplotlib",
+    "mindspore",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "pydantic",
+    "rich",
+    "ruamel.yaml",
+    "scipy",
+}
 MINDSPORE_IN = {"models", "engine", "data/mindrecord.py"}
 
 
