@@ -12,6 +12,7 @@ from unetcli.core.tiling import (
     even_batch_size,
     mirrored_indices,
     outer_product,
+    row_pieces,
     tile_starts,
     tile_weights,
     weight_sums,
@@ -162,3 +163,18 @@ def test_batches_need_tiles_and_room():
         even_batch_size(0, 4)
     with pytest.raises(ValueError, match="cannot batch"):
         even_batch_size(4, 0)
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 9), st.integers(1, 40))
+def test_pieces_of_rows_cover_them_in_order_and_are_as_large_as_may_be(start, num_rows, row_size, most):
+    pieces = list(row_pieces(start, start + num_rows, row_size, most))
+
+    assert [row for piece in pieces for row in range(piece.start, piece.stop)] == list(range(start, start + num_rows))
+    lengths = [piece.stop - piece.start for piece in pieces]
+    assert all(length == max(1, most // row_size) for length in lengths[:-1])
+    assert all(length == 1 or length * row_size <= most for length in lengths)
+
+
+def test_pieces_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="at least 1 px"):
+        list(row_pieces(0, 4, 4, 0))

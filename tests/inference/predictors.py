@@ -10,7 +10,7 @@ from unetcli.inference import TilePlan
 
 def whole_image_plan(shape, margin=0):
     """One tile that is just the image."""
-    return TilePlan(tuple(n + 2 * margin for n in shape), 0, "constant", 1, margin)
+    return TilePlan.with_share(tuple(n + 2 * margin for n in shape), 0, "constant", 1, margin)
 
 
 def blur(radius, mode):

@@ -30,7 +30,7 @@ def test_a_single_predictor_is_given_back():
 
 def test_an_ensemble_predicts_an_image_as_its_members_do_on_average(rng):
     image = rng.integers(0, 100, (1, 20, 30)).astype(np.int16)
-    plan = TilePlan((8, 8), 0.5, "gaussian", 3)
+    plan = TilePlan.with_share((8, 8), 0.5, "gaussian", 3)
     members = [lambda tiles: np.sin(tiles, dtype=np.float32), lambda tiles: np.cos(tiles, dtype=np.float32)]
 
     scores = predict_image(image, average(members), plan)

@@ -39,7 +39,7 @@ def test_symmetries_are_all_different_and_undone(rng, ndim):
 @pytest.mark.parametrize(("tile", "margin"), [((24, 24), 0), ((24, 24), 4), ((16, 24), 0)])
 def test_augmentation_leaves_an_equivariant_predictor_as_it_is(rng, tile, margin):
     image = rng.random((2, 50, 41), dtype=np.float32)
-    plan = TilePlan(tile, 0.25, "gaussian", 3, margin)
+    plan = TilePlan.with_share(tile, 0.25, "gaussian", 3, margin)
     predictor = valid_box(margin) if margin else blur(5, "constant")
 
     plain = predict_image(image, predictor, plan)
@@ -56,7 +56,7 @@ def test_augmentation_of_another_predictor_is_the_mean_over_the_eight_by_hand():
         scores[:, :, 0, 0] = tiles[:, :, 0, 0]
         return scores
 
-    scores = predict_image(image, first_pixel, TilePlan((2, 2), 0, "constant", 1), tta=True)
+    scores = predict_image(image, first_pixel, TilePlan.with_share((2, 2), 0, "constant", 1), tta=True)
 
     # each pixel is the first one in 2 of the 8
     np.testing.assert_array_equal(scores, image / 4)
@@ -68,7 +68,7 @@ def test_augmentation_in_3d_is_the_mean_over_the_mirrorings():
     def left_neighbour(tiles):
         return np.roll(tiles, 1, axis=-1)
 
-    scores = predict_image(image, left_neighbour, TilePlan((3, 3, 3), 0, "constant", 1), tta=True)
+    scores = predict_image(image, left_neighbour, TilePlan.with_share((3, 3, 3), 0, "constant", 1), tta=True)
 
     np.testing.assert_allclose(scores, (np.roll(image, 1, -1) + np.roll(image, -1, -1)) / 2)
 
@@ -135,7 +135,7 @@ def test_an_axis_that_was_left_out_of_training_keeps_sides_too():
 
 def test_labels_take_symmetries_as_scores_do(rng):
     image = rng.random((1, 12, 20), dtype=np.float32) - 0.3
-    plan = TilePlan((8, 8), 0.25, "gaussian", 2)
+    plan = TilePlan.with_share((8, 8), 0.25, "gaussian", 2)
     symmetries = symmetries_of(2, lateral_axis=1, pairs=(0, 2, 1))
 
     labels = predict_labels(image, sided(1), plan, symmetries=symmetries)

@@ -11,7 +11,9 @@ def test_small_image_lies_in_the_middle_of_a_mirrored_tile():
     image = np.array([[[1, 2, 3]]], dtype=np.float32)
     seen = []
 
-    scores = predict_image(image, lambda tiles: seen.append(tiles) or tiles, TilePlan((2, 7), 0, "constant", 1))
+    scores = predict_image(
+        image, lambda tiles: seen.append(tiles) or tiles, TilePlan.with_share((2, 7), 0, "constant", 1)
+    )
 
     np.testing.assert_array_equal(seen[0][0, 0], [[3, 2, 1, 2, 3, 2, 1]] * 2)
     np.testing.assert_array_equal(scores, image)
@@ -31,7 +33,7 @@ def test_small_image_lies_in_the_middle_of_a_mirrored_tile():
 @pytest.mark.parametrize("blending", ["gaussian", "constant"])
 def test_valid_convolutions_give_the_filter_of_the_mirrored_image(rng, size, tile, overlap, margin, blending):
     image = rng.integers(0, 100, (1, *size)).astype(np.float32)
-    plan = TilePlan(tile, overlap, blending, 3, margin)
+    plan = TilePlan.with_share(tile, overlap, blending, 3, margin)
 
     scores = predict_image(image, valid_box(margin), plan)
 
@@ -44,7 +46,9 @@ def test_valid_convolutions_tile_without_a_gap_or_a_repetition(rng):
     calls = []
 
     scores = predict_image(
-        image, lambda tiles: calls.append(tiles.shape) or valid_box(4)(tiles), TilePlan((18, 18), 0, "constant", 2, 4)
+        image,
+        lambda tiles: calls.append(tiles.shape) or valid_box(4)(tiles),
+        TilePlan.with_share((18, 18), 0, "constant", 2, 4),
     )
 
     assert calls == [(2, 2, 18, 18)] * 6
@@ -59,7 +63,7 @@ def test_tiles_of_a_mirrored_volume_are_those_of_numpys_reflection(rng):
     predict_image(
         image,
         lambda tiles: seen.extend(tiles) or tiles[:, :, 1:-1, 1:-1, 1:-1],
-        TilePlan((8,) * 3, 0.3, "constant", 2, 1),
+        TilePlan.with_share((8,) * 3, 0.3, "constant", 2, 1),
     )
 
     # the canvas is 6 x 9 x 6, the image in its middle
@@ -74,7 +78,9 @@ def test_tiles_come_in_the_type_of_the_image(rng, dtype):
     seen = []
 
     scores = predict_image(
-        image, lambda tiles: seen.append(tiles.dtype) or tiles.astype(np.float32), TilePlan((4, 4), 0, "constant", 2)
+        image,
+        lambda tiles: seen.append(tiles.dtype) or tiles.astype(np.float32),
+        TilePlan.with_share((4, 4), 0, "constant", 2),
     )
 
     assert set(seen) == {np.dtype(dtype)}
@@ -87,7 +93,9 @@ def test_an_image_may_be_a_map_of_a_file(tmp_path, rng):
     image.tofile(tmp_path / "image")
     mapped = np.memmap(tmp_path / "image", np.int16, "r", shape=image.shape)
 
-    scores = predict_image(mapped, lambda tiles: tiles.astype(np.float32), TilePlan((8, 8), 0.5, "constant", 3))
+    scores = predict_image(
+        mapped, lambda tiles: tiles.astype(np.float32), TilePlan.with_share((8, 8), 0.5, "constant", 3)
+    )
 
     np.testing.assert_array_equal(scores, image)
 
@@ -95,7 +103,7 @@ def test_an_image_may_be_a_map_of_a_file(tmp_path, rng):
 def test_every_batch_has_the_same_number_of_tiles(rng):
     shapes, progress = [], []
     image = rng.random((3, 70, 30), dtype=np.float32)
-    plan = TilePlan((16, 16), 0, "constant", 4)
+    plan = TilePlan.with_share((16, 16), 0, "constant", 4)
 
     predict_image(
         image,
@@ -112,7 +120,9 @@ def test_nine_tiles_by_at_most_four_are_three_batches_of_three(rng):
     sizes = []
     image = rng.random((1, 48, 48), dtype=np.float32)
 
-    predict_image(image, lambda tiles: sizes.append(len(tiles)) or tiles, TilePlan((16, 16), 0, "constant", 4))
+    predict_image(
+        image, lambda tiles: sizes.append(len(tiles)) or tiles, TilePlan.with_share((16, 16), 0, "constant", 4)
+    )
 
     assert sizes == [3, 3, 3]
 
@@ -130,14 +140,16 @@ def test_nine_tiles_by_at_most_four_are_three_batches_of_three(rng):
 def test_a_predictor_of_the_wrong_shape_is_named(rng, broken, tta):
     image = rng.random((1, 20, 20), dtype=np.float32)
     with pytest.raises(ValueError, match=r"predictor returned .* want"):
-        predict_image(image, broken, TilePlan((8, 8), 0.25, "gaussian", 4), tta=tta)
+        predict_image(image, broken, TilePlan.with_share((8, 8), 0.25, "gaussian", 4), tta=tta)
 
 
 def test_a_predictor_that_changes_its_classes_is_named(rng):
     counts = iter([2, 3])
     image = rng.random((1, 8, 16), dtype=np.float32)
     with pytest.raises(ValueError, match=r"\(1, 3, 8, 8\).* want \(1, 2, 8, 8\)"):
-        predict_image(image, lambda tiles: np.repeat(tiles, next(counts), axis=1), TilePlan((8, 8), 0, "constant", 1))
+        predict_image(
+            image, lambda tiles: np.repeat(tiles, next(counts), axis=1), TilePlan.with_share((8, 8), 0, "constant", 1)
+        )
 
 
 @pytest.mark.parametrize(
@@ -153,21 +165,54 @@ def test_a_predictor_that_changes_its_classes_is_named(rng):
 )
 def test_an_image_of_the_wrong_kind_is_refused(image, error):
     with pytest.raises(error, match="image"):
-        predict_image(image, lambda tiles: tiles, TilePlan((4, 4), 0, "constant", 1))
+        predict_image(image, lambda tiles: tiles, TilePlan.with_share((4, 4), 0, "constant", 1))
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (((8, 8), 1.0, "gaussian", 1, 0), "overlap"),
-        (((8, 8), -0.1, "gaussian", 1, 0), "overlap"),
-        (((8, 8), 0.5, "linear", 1, 0), "blending"),
-        (((8, 8), 0.5, "gaussian", 0, 0), "batch_size"),
-        (((8, 8), 0.5, "gaussian", 1, 4), "tile_size"),
-        (((8, 8), 0.5, "gaussian", 1, -1), "margin"),
-        (((), 0.5, "gaussian", 1, 0), "tile_size"),
+        (((8, 8), (8, 0), "gaussian", 1, 0), "overlap must be of 0 px"),
+        (((8, 8), (-1, 0), "gaussian", 1, 0), "overlap must be of 0 px"),
+        (((8, 8), (4, 0), "gaussian", 1, 2), "overlap must be of 0 px"),
+        (((8, 8), (4,), "gaussian", 1, 0), "overlap must have"),
+        (((8, 8), (4, 4), "linear", 1, 0), "blending"),
+        (((8, 8), (4, 4), "gaussian", 0, 0), "batch_size"),
+        (((8, 8), (0, 0), "gaussian", 1, 4), "tile_size"),
+        (((8, 8), (0, 0), "gaussian", 1, -1), "margin"),
+        (((), (), "gaussian", 1, 0), "tile_size"),
     ],
 )
 def test_a_plan_out_of_range_names_the_value(values, message):
     with pytest.raises(ValueError, match=message):
         TilePlan(*values)
+
+
+@pytest.mark.parametrize("share", [1.0, -0.1])
+def test_a_share_out_of_range_is_named(share):
+    with pytest.raises(ValueError, match=f"got {share}"):
+        TilePlan.with_share((8, 8), share, "gaussian", 1)
+
+
+@pytest.mark.parametrize(
+    ("tile", "margin", "share", "overlap"),
+    [
+        ((64, 100), 0, 0.5, (32, 50)),
+        ((64, 100), 0, 0.55, (36, 55)),  # 0.55 * 100 is a little more than 55
+        ((64, 100), 8, 0.3, (15, 26)),
+        ((2, 1), 0, 0.9, (1, 0)),
+        ((572, 572), 92, 0.0, (0, 0)),
+    ],
+)
+def test_a_share_of_the_output_is_rounded_up_to_pixels(tile, margin, share, overlap):
+    assert TilePlan.with_share(tile, share, "constant", 2, margin) == TilePlan(tile, overlap, "constant", 2, margin)
+
+
+def test_neighbours_repeat_as_many_pixels_as_the_plan_says_along_each_axis():
+    image = np.arange(20 * 30, dtype=np.float32).reshape(1, 20, 30)
+    firsts = []
+
+    predict_image(
+        image, lambda tiles: firsts.extend(tiles[:, 0, 0, 0]) or tiles, TilePlan((10, 16), (0, 2), "gaussian", 1)
+    )
+
+    assert [divmod(int(first), 30) for first in firsts] == [(0, 0), (0, 14), (10, 0), (10, 14)]

@@ -176,9 +176,9 @@ def segmenter(
         pairs: See `Segmenter`.
     """
     config = members[0].config
-    plan = TilePlan(
+    plan = TilePlan.with_share(
         tile_size=config.tile_size,
-        overlap=config.inference.overlap if overlap is None else overlap,
+        share=config.inference.overlap if overlap is None else overlap,
         blending=config.inference.blending,
         batch_size=config.inference.batch_size,
         margin=config.model.margin,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -109,9 +109,9 @@ def weight_sums(length: int, starts: Sequence[int], weights: NDArray[np.floating
     return sums
 
 
-def outer_product(vectors: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The product of one value of each vector: of `(a,)`, `(b,)` and so on an array `(a, b, ...)`; 1 of none."""
-    return functools.reduce(np.multiply.outer, vectors, np.ones(()))
+def outer_product(arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The product of one value of each array: of `(a,)`, `(b,)` and so on an array `(a, b, ...)`; 1 of none."""
+    return functools.reduce(np.multiply.outer, arrays, np.ones(()))
 
 
 def mirrored_indices(length: int, before: int, after: int) -> NDArray[np.intp]:
@@ -138,6 +138,27 @@ def mirrored_indices(length: int, before: int, after: int) -> NDArray[np.intp]:
     period = 2 * (length - 1)
     position = np.arange(-before, length + after, dtype=np.intp) % period
     return np.minimum(position, period - position)
+
+
+def row_pieces(start: int, stop: int, row_size: int, most: int) -> Iterator[slice]:
+    """Slices that cover the rows `start` to `stop` in order, as many rows at a time as have `most` pixels or less.
+
+    For work on what is too large for the cache, or whose temporary arrays would be.
+
+    Args:
+        start: The first row.
+        stop: One more than the last.
+        row_size: Pixels of a row.
+        most: Pixels of a piece, where a single row does not have more.
+
+    Raises:
+        ValueError: If `most` is less than 1.
+    """
+    if most < 1:
+        raise ValueError(f"a piece needs at least 1 px, got {most}")
+    num_rows = max(1, most // max(row_size, 1))
+    for first in range(start, stop, num_rows):
+        yield slice(first, min(first + num_rows, stop))
 
 
 def even_batch_size(num_tiles: int, largest: int) -> int:

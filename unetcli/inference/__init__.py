@@ -3,10 +3,12 @@
 The function may be a network, an exported model, or a lambda; nothing here knows which.
 """
 
+from unetcli.inference.blending import Slab
 from unetcli.inference.ensembles import average
 from unetcli.inference.memory import MemoryPlan, PredictorCost, Work, bytes_as_text, fit_memory, plan_memory
+from unetcli.inference.pipeline import ahead, behind
 from unetcli.inference.postprocess import Changes, Cleaning, clean, fill_holes, keep_largest, remove_small
-from unetcli.inference.slabs import Slab, labels_of, predict_image, predict_labels, predict_slabs
+from unetcli.inference.slabs import labels_of, predict_image, predict_labels, predict_slabs
 from unetcli.inference.symmetries import Symmetries, over_symmetries, symmetries_of
 from unetcli.inference.tiles import OnTile, Predictor, Scores, TilePlan
 
@@ -22,7 +24,9 @@ __all__ = [
     "Symmetries",
     "TilePlan",
     "Work",
+    "ahead",
     "average",
+    "behind",
     "bytes_as_text",
     "clean",
     "fill_holes",

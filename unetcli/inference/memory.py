@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from unetcli.errors import ConfigError
+from unetcli.inference.blending import piece_bytes
 from unetcli.inference.postprocess import scratch_bytes
 from unetcli.inference.tiles import Layout, TilePlan, lay_out
 
 FLOAT32 = 4
+DOUBLE = 8
 COPIES = 5
 """Of a mask of 8 bits: its values, packed, as a library holds it, read back, and as that library holds it."""
 
@@ -62,7 +64,7 @@ class MemoryPlan:
 
     The peak is the most bytes that the process holds at any moment (its resident set): what it held before, the whole
     image, whether read or mapped, the whole labels, and the largest of three that never meet: the sums of a slab with
-    one batch, the scratch of the cleaning, and the copies of the mask as it is written and read back.
+    the batches, the scratch of the cleaning, and the copies of the mask as it is written and read back.
 
     Args:
         tiles: How the image is cut.
@@ -74,7 +76,7 @@ class MemoryPlan:
         image_bytes: Of the image.
         labels_bytes: Of the labels, and of the scores where they are kept.
         sums_bytes: Of the sums of scores of a slab, with the weights.
-        batch_bytes: Of one batch, in and out.
+        batch_bytes: Of one batch in and out, of the next as it is cut, and of the last as it is blended.
         scratch_bytes: Of the cleaning.
         writing_bytes: Of the copies of the mask.
         seconds: Of the predictor; 0 where it was not timed.
@@ -146,7 +148,7 @@ def plan_memory(work: Work, tiles: TilePlan, cost: PredictorCost) -> MemoryPlan:
         image_bytes=work.shape[0] * num_pixels * work.dtype.itemsize,
         labels_bytes=num_pixels * (1 + work.keeps_scores * work.num_classes * FLOAT32),
         sums_bytes=_sums_bytes(work, tiles, layout),
-        batch_bytes=layout.batch_size * (_tile_bytes(work, tiles) + cost.tile_bytes),
+        batch_bytes=layout.batch_size * (_tile_bytes(work, tiles, layout) + cost.tile_bytes),
         scratch_bytes=scratch_bytes(num_pixels) if work.cleans else 0,
         writing_bytes=COPIES * num_pixels if work.writes else 0,
         seconds=layout.num_batches * layout.batch_size * work.num_forms * cost.seconds_per_tile,
@@ -188,19 +190,24 @@ def bytes_as_text(number: int, *, up: bool = False) -> str:
 
 
 def _sums_bytes(work: Work, tiles: TilePlan, layout: Layout) -> int:
-    """The sums of one tile's height, the weights of a tile, and what a row is divided by."""
+    """The sums of one tile's height, the weights of a row, and a few rows as they are finished."""
     if layout.num_tiles == 1:
         return 0
-    row = math.prod(layout.canvas[1:])
-    return FLOAT32 * (work.num_classes * tiles.output_size[0] * row + math.prod(tiles.output_size) + 8 * row)
+    row, height = math.prod(layout.canvas[1:]), tiles.output_size[0]
+    return FLOAT32 * work.num_classes * height * row + DOUBLE * row + piece_bytes(height, row)
 
 
-def _tile_bytes(work: Work, tiles: TilePlan) -> int:
-    """A tile as stored and as float32, and its scores twice; one more of both where forms are averaged."""
-    more = int(work.num_forms > 1)
+def _tile_bytes(work: Work, tiles: TilePlan, layout: Layout) -> int:
+    """A tile as stored and as float32, and its scores twice; one more of both where forms are averaged.
+
+    And where there are several batches, one more of the tiles as stored, which are cut ahead, and one more of the
+    scores, which are blended behind.
+    """
+    averages, waits = int(work.num_forms > 1), int(layout.num_batches > 1)
     values = work.shape[0] * math.prod(tiles.tile_size)
     scores = work.num_classes * math.prod(tiles.output_size)
-    return (1 + more) * values * work.dtype.itemsize + FLOAT32 * values + (2 + more) * FLOAT32 * scores
+    stored = (1 + averages + waits) * values * work.dtype.itemsize
+    return stored + FLOAT32 * values + (2 + averages + waits) * FLOAT32 * scores
 
 
 def _counted(number: int, one: str, many: str = "") -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.core.tiling import Blending, even_batch_size, mirrored_indices, tile_starts
+from unetcli.inference.pipeline import ahead
 
 Scores = NDArray[np.float32]
 Predictor = Callable[[NDArray[Any]], Scores]
@@ -19,6 +21,9 @@ Predictor = Callable[[NDArray[Any]], Scores]
 
 Tiles come in the type of their image; what normalises them is a part of the predictor.
 """
+
+Starts = tuple[tuple[int, ...], ...]
+"""The first pixel of each tile of a batch."""
 
 OnTile = Callable[[int, int], None]
 """Told the tiles done and the tiles in all, after each batch."""
@@ -30,7 +35,7 @@ class TilePlan:
 
     Args:
         tile_size: Pixels of a tile along each axis, as the predictor takes it.
-        overlap: Least share of a tile's output that its neighbour repeats, in [0, 1).
+        overlap: Least pixels of a tile's output that its neighbour repeats, along each axis; fewer than the output has.
         blending: How overlapping outputs are averaged: 'gaussian' or 'constant'.
         batch_size: Most tiles given to the predictor at once.
         margin: Pixels that the predictor eats at each side of a tile; 0 if its output is as large as its input.
@@ -40,7 +45,7 @@ class TilePlan:
     """
 
     tile_size: tuple[int, ...]
-    overlap: float
+    overlap: tuple[int, ...]
     blending: Blending
     batch_size: int
     margin: int = 0
@@ -50,12 +55,30 @@ class TilePlan:
             raise ValueError(f"margin must not be negative, got {self.margin}")
         if not self.tile_size or min(self.tile_size) <= 2 * self.margin:
             raise ValueError(f"tile_size {self.tile_size} must be more than twice the margin of {self.margin} px")
-        if not 0 <= self.overlap < 1:
-            raise ValueError(f"overlap must be in [0, 1), got {self.overlap}")
+        if len(self.overlap) != len(self.tile_size):
+            raise ValueError(f"overlap must have a number for each axis of {self.tile_size}, got {self.overlap}")
+        if any(not 0 <= repeated < length for repeated, length in zip(self.overlap, self.output_size, strict=True)):
+            raise ValueError(f"overlap must be of 0 px to less than the output {self.output_size}, got {self.overlap}")
         if self.blending not in get_args(Blending):
             raise ValueError(f"blending must be one of {get_args(Blending)}, got {self.blending!r}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+    @classmethod
+    def with_share(
+        cls, tile_size: tuple[int, ...], share: float, blending: Blending, batch_size: int, margin: int = 0
+    ) -> Self:
+        """A plan whose tiles overlap by a share of their output, in [0, 1), rounded up; the rest as for the plan.
+
+        Raises:
+            ValueError: If a value is out of range.
+        """
+        if not 0 <= share < 1:
+            raise ValueError(f"overlap must be in [0, 1), got {share}")
+        # a product may stand a little above the whole number that is meant, as 0.55 * 100 does
+        outputs = [max(length - 2 * margin, 1) for length in tile_size]
+        overlap = tuple(min(math.ceil(share * output - 1e-9), output - 1) for output in outputs)
+        return cls(tile_size, overlap, blending, batch_size, margin)
 
     @property
     def output_size(self) -> tuple[int, ...]:
@@ -116,8 +139,8 @@ def lay_out(size: tuple[int, ...], plan: TilePlan) -> Layout:
         for length, whole, first in zip(size, canvas, before, strict=True)
     )
     axis_starts = tuple(
-        tile_starts(whole, output, min(math.ceil(plan.overlap * output - 1e-9), output - 1))
-        for whole, output in zip(canvas, plan.output_size, strict=True)
+        tile_starts(whole, output, repeated)
+        for whole, output, repeated in zip(canvas, plan.output_size, plan.overlap, strict=True)
     )
     return Layout(
         indices=indices,
@@ -128,42 +151,49 @@ def lay_out(size: tuple[int, ...], plan: TilePlan) -> Layout:
     )
 
 
-def scored_tiles(
+def scored_batches(
     image: NDArray[Any], predictor: Predictor, plan: TilePlan, layout: Layout, on_tile: OnTile | None
-) -> Iterator[tuple[tuple[int, ...], Scores]]:
-    """The start of each tile and its scores `(K, *S')`, in the order of `layout.starts`; K is the same for all.
+) -> Iterator[tuple[Starts, Scores]]:
+    """The starts of each batch of tiles and their scores `(N, K, *S')`, in the order of `layout.starts`.
 
-    Every batch has the same number of tiles, the last one filled up with zeros, so that a compiled network sees one
-    shape. No batch is held here while the next is made; who takes the scores should let go of them, too.
+    K is the same for all. Every batch has the same number of tiles, the last one filled up with zeros, so that a
+    compiled network sees one shape; there are then more scores than starts. The next tiles are cut while the predictor
+    is at work. No scores are held here while the next are made; who takes them should let go of them, too.
     """
     num_classes: int | None = None
-    starts = tuple(layout.starts())
-    for first in range(0, len(starts), layout.batch_size):
-        batch = starts[first : first + layout.batch_size]
-        scores = _score_batch(image, predictor, plan, layout, batch)
-        if num_classes not in (None, scores.shape[1]):
-            wanted = (len(scores), num_classes, *plan.output_size)
-            raise ValueError(f"predictor returned {scores.shape}; want {wanted} as before")
-        num_classes = scores.shape[1]
-        if on_tile is not None:
-            on_tile(first + len(batch), len(starts))
-        for index, start in enumerate(batch):
-            yield start, scores[index]
-        del scores
+    num_done = 0
+    with closing(ahead(_batches(image, plan, layout))) as batches:
+        for starts, tiles in batches:
+            scores = predictor(tiles)
+            _check_scores(scores, tiles, plan, num_classes)
+            del tiles
+            num_classes = scores.shape[1]
+            num_done += len(starts)
+            if on_tile is not None:
+                on_tile(num_done, layout.num_tiles)
+            yield starts, scores
+            del scores
 
 
-def _score_batch(
-    image: NDArray[Any], predictor: Predictor, plan: TilePlan, layout: Layout, starts: tuple[tuple[int, ...], ...]
-) -> Scores:
-    tiles = np.zeros((layout.batch_size, image.shape[0], *plan.tile_size), dtype=image.dtype)
-    for tile, start in zip(tiles, starts, strict=False):  # the last batch may be filled up
-        tile[:] = _cut(image, layout, start, plan.tile_size)
-    scores = predictor(tiles)
+def _batches(image: NDArray[Any], plan: TilePlan, layout: Layout) -> Generator[tuple[Starts, NDArray[Any]], None, None]:
+    """The starts of each batch, and its tiles `(N, C, *S)`."""
+    starts = layout.starts()
+    while batch := tuple(itertools.islice(starts, layout.batch_size)):
+        tiles = np.zeros((layout.batch_size, image.shape[0], *plan.tile_size), dtype=image.dtype)
+        for tile, start in zip(tiles, batch, strict=False):  # the last batch may be filled up
+            tile[:] = _cut(image, layout, start, plan.tile_size)
+        yield batch, tiles
+        del tiles
+
+
+def _check_scores(scores: Scores, tiles: NDArray[Any], plan: TilePlan, num_classes: int | None) -> None:
     shape = scores.shape
     if len(shape) != tiles.ndim or shape[0] != len(tiles) or shape[2:] != plan.output_size:
         wanted = f"({len(tiles)}, K, {', '.join(map(str, plan.output_size))})"
         raise ValueError(f"predictor returned {shape} for tiles {tiles.shape}; want {wanted}")
-    return scores
+    if num_classes not in (None, shape[1]):
+        wanted = (len(scores), num_classes, *plan.output_size)
+        raise ValueError(f"predictor returned {shape}; want {wanted} as before")
 
 
 def _cut(image: NDArray[Any], layout: Layout, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
