@@ -68,7 +68,7 @@ def our_steps() -> list[float]:
 
     config = load_config("isbi", None, ["model.in_channels=1", "model.num_classes=2", "loss.dice=0.0"])
     set_up("CPU", seed=1)
-    network = build_model(config.model, seed=1)
+    network = build_model(config.model, seed=1, target="cpu")
     rates = np.full(STEPS, 1e-3, np.float32)
     optimizer = build_optimizer(config.optimizer, rates, network.trainable_params(), scale=1.0)
     step = Model(network, build_loss(config.loss, 2), optimizer).train_network.set_train()

@@ -70,10 +70,10 @@ class TorchTwin:
         return x
 
 
-@pytest.mark.parametrize("layout", ["standard", "slices"])
+@pytest.mark.parametrize("target", ["any", "cpu"])
 @pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())
-def test_the_network_equals_its_twin_in_torch(rng, settings, layout):
-    network = build_model(settings, seed=1, layout=layout).set_train(False)
+def test_the_network_equals_its_twin_in_torch(rng, settings, target):
+    network = build_model(settings, seed=1, target=target).set_train(False)
     for parameter in network.get_parameters():
         if len(parameter.shape) == 1:
             parameter.set_data(Tensor(rng.uniform(0.5, 1.5, parameter.shape).astype(np.float32)))
@@ -106,7 +106,7 @@ def test_the_network_of_the_zoo_has_4_81_million_parameters():
 
 
 def test_slopes_begin_at_a_quarter_and_learn(rng):
-    network = build_model(SMALL, seed=1, layout="slices").set_train(True)
+    network = build_model(SMALL, seed=1, target="cpu").set_train(True)
     slopes = [p for p in network.trainable_params() if p.name.endswith(".w")]
     assert {p.shape for p in slopes} == {(1,)}
     assert all(p.asnumpy() == 0.25 for p in slopes)

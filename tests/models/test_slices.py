@@ -124,7 +124,7 @@ def test_weights_along_the_depth_meet_their_planes():
 
 @each_network
 def test_one_checkpoint_serves_both_layouts_and_they_agree(network_settings):
-    cells = tuple(build_model(network_settings, seed=1, layout=layout) for layout in ("standard", "slices"))
+    cells = tuple(build_model(network_settings, seed=1, target=target) for target in ("any", "cpu"))
     frozen = build_model(network_settings, seed=1, frozen=True)
     names = [[(p.name, p.shape, p.requires_grad) for p in cell.get_parameters()] for cell in (*cells, frozen)]
     assert names[0] == names[1] == names[2]
@@ -139,7 +139,7 @@ def test_one_checkpoint_serves_both_layouts_and_they_agree(network_settings):
 
 
 def test_a_compiled_network_of_slices_is_the_eager_one():
-    network = build_model(ModelSettings(**(BASE.model_dump() | THICK)), seed=1, layout="slices").set_train(False)
+    network = build_model(ModelSettings(**(BASE.model_dump() | THICK)), seed=1, target="cpu").set_train(False)
 
     @mindspore.jit
     def compiled(x):
@@ -150,5 +150,5 @@ def test_a_compiled_network_of_slices_is_the_eager_one():
 
 
 def test_a_frozen_network_has_no_slices():
-    with pytest.raises(ValueError, match="a frozen network must have the layout 'standard'"):
-        build_model(BASE, seed=1, layout="slices", frozen=True)
+    with pytest.raises(ValueError, match="a frozen network must have the target 'any'"):
+        build_model(BASE, seed=1, target="cpu", frozen=True)

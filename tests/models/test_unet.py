@@ -205,7 +205,7 @@ def test_deep_supervision_gives_logits_of_the_finer_levels_while_training(rng, n
     settings = ModelSettings(
         ndim=ndim, in_channels=1, num_classes=3, base_channels=1, depth=depth, deep_supervision=True
     )
-    network = build_model(settings, seed=1, layout="slices")
+    network = build_model(settings, seed=1, target="cpu")
     x = Tensor(rng.standard_normal((2, 1, *[32] * ndim), dtype=np.float32))
     logits = network.set_train(True)(x)
     logits = logits if isinstance(logits, tuple) else (logits,)

@@ -82,10 +82,8 @@ class Engine:
         self.ignored = ignored
         self.rank = 0
         self.world_size = 1
-        # on CPU, MindSpore's 3D convolutions take twice the time of 2D ones over slices; the parameters are the same
-        self._network = build_model(
-            config.model, seed=config.train.seed, layout="slices" if device == "CPU" else "standard"
-        )
+        # the parameters are the same on every device
+        self._network = build_model(config.model, seed=config.train.seed, target="cpu" if device == "CPU" else "any")
         self._scorer = Scorer(self._network)
         self._train_step: nn.Cell | None = None
         self._restored: tuple[Path, dict[str, Any]] | None = None
@@ -213,7 +211,7 @@ class Engine:
         check_format(file_format, self.device)
         weights = {name: parameter.asnumpy() for name, parameter in self._network.parameters_dict().items()}
         # a network that has been exported is no longer good for another export, so each has its own
-        network = build_model(self.config.model, seed=self.config.train.seed, layout="standard", frozen=True)
+        network = build_model(self.config.model, seed=self.config.train.seed, frozen=True)
         mindspore.load_param_into_net(network, {name: mindspore.Parameter(w, name=name) for name, w in weights.items()})
         example = [given or fitting for given, fitting in zip(shape, (1, 1, *self.config.tile_size), strict=True)]
         export_model(Scorer(network), path, file_format, shape, example)

@@ -7,7 +7,7 @@ result is that of `VolumeLayers`.
 """
 
 # pyright: standard, reportIncompatibleMethodOverride=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
-# pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false, reportReturnType=false
 # MindSpore 2.10 says that construct never returns, and that a cell or an operation returns nearly anything or None
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
 from unetcli.models.layers import Axes, Layers, both_ends, outer, transposed_padding
+from unetcli.models.planes import PlaneConvolution
 
 # up to so many channels it is faster to put three planes together than to take three results apart
 _FEW_CHANNELS = 4
@@ -99,16 +100,15 @@ class SliceConvolution(nn.Cell):
         self.stride, self.padding = stride[0], padding[0]
         self.taps = depth_taps(self.size, self.stride, self.padding)
         self.gathers = in_channels <= _FEW_CHANNELS
+        inputs = in_channels * self.size if self.gathers else in_channels
         results = [1] if self.gathers else [len(taps) for taps in self.taps]
-        self.convolve = tuple(
-            ops.Conv2D(
-                self.out_channels * max(number, 1),
-                shape[3:],
-                pad_mode="pad",
-                pad=both_ends(padding[1:]),
-                stride=stride[1:],
-            )
-            for number in results
+        self.convolve = nn.CellList(
+            [
+                StridedPlaneConvolution(self.out_channels * max(number, 1), shape[3:], padding[1:], stride[1:])
+                if max(stride[1:]) > 1
+                else PlaneConvolution(inputs, self.out_channels * max(number, 1), shape[3:], padding[1:])
+                for number in results
+            ]
         )
 
     def construct(self, x: Tensor) -> Tensor:
@@ -143,6 +143,32 @@ class SliceConvolution(nn.Cell):
                 for index, (_, shift) in enumerate(self.taps[residue]):
                     parts = (*parts, span(results[index], shift, depth))
         return total(parts)
+
+
+class StridedPlaneConvolution(nn.Cell):
+    """MindSpore's own convolution, whose weights are an input.
+
+    Args:
+        out_channels: O.
+        kernel: Size.
+        padding: Zeros at each end of each axis.
+        stride: Along each axis.
+
+    Inputs:
+        x: `(N, I, H, W)` float.
+        weight: `(O, I, *kernel)`.
+
+    Outputs:
+        `(N, O, H', W')`.
+    """
+
+    def __init__(self, out_channels: int, kernel: Axes, padding: Axes, stride: Axes) -> None:
+        super().__init__()
+        self.convolve = ops.Conv2D(out_channels, kernel, pad_mode="pad", pad=both_ends(padding), stride=stride)
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The convolved images."""
+        return self.convolve(x, weight)
 
 
 class SliceUpConvolution(nn.Cell):
