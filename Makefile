@@ -21,19 +21,20 @@ accuracy: $(VENV)/ready
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/accuracy_volumes.py
 
-bench: $(VENV)/ready-test
-	$(BIN)/python benchmarks/train_step.py
-	$(BIN)/python benchmarks/measures.py
-	$(BIN)/python benchmarks/prepare.py
-	$(BIN)/python benchmarks/patches.py
+bench: $(VENV)/ready-bench
+	$(BIN)/python benchmarks/run.py
 
 $(VENV)/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
 	touch $@
 
 $(VENV)/ready-test: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,test]'
+	touch $@
+
+$(VENV)/ready-bench: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,bench]'
 	touch $@
 
 clean:

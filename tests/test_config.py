@@ -377,7 +377,9 @@ def configs(draw):
         optimizer=OptimizerSettings(learning_rate=draw(positive), clip_norm=draw(st.none() | positive)),
         schedule=ScheduleSettings(final_ratio=draw(share), name=draw(st.sampled_from(["constant", "cosine"]))),
         train=TrainSettings(seed=draw(st.integers(0, 2**70))),
-        inference=InferenceSettings(tile_size=draw(st.none() | st.tuples(size, size)), tta=draw(st.booleans())),
+        inference=InferenceSettings(
+            tile_size=draw(st.sampled_from(["auto", "patch"]) | st.tuples(size, size)), tta=draw(st.booleans())
+        ),
     )
 
 
@@ -420,8 +422,20 @@ def test_with_values_checks_names_and_the_whole():
 
 
 def test_a_tile_has_the_size_of_a_patch_unless_it_is_set():
-    assert Config(data=DataSettings(patch_size=(64, 32))).tile_size == (64, 32)
+    patch = DataSettings(patch_size=(64, 32))
+    assert Config(data=patch).tile_size == (64, 32)
+    assert Config(data=patch, inference=InferenceSettings(tile_size="patch")).tile_size == (64, 32)
     assert Config(inference=InferenceSettings(tile_size=(96, 64))).tile_size == (96, 64)
+
+
+def test_runs_that_have_no_tile_size_keep_tiles_of_the_size_of_a_patch():
+    assert with_values(Config(), {"inference.tile_size": None}).inference.tile_size == "patch"
+
+
+@pytest.mark.parametrize("value", ["big", 64, True])
+def test_a_tile_size_is_a_name_or_numbers(value):
+    with pytest.raises(ConfigError, match=r"^inference.tile_size: must be 'auto', 'patch', or a number an axis, found"):
+        with_values(Config(), {"inference.tile_size": value})
 
 
 def test_a_config_cannot_be_changed():

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from unetcli import __version__
 from unetcli.config import Config, load_saved_config, save_config, with_values
 from unetcli.errors import ConfigError, RunError
-from unetcli.files import replacing_folder, write_json, write_text
+from unetcli.files import replacing_folder, sha256, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,6 +107,13 @@ class Run:
                 hint=f"train on with: unet train --resume {self.path}" if name in ("best", "last") else "",
             )
         return path
+
+    def kept_onnx(self, checkpoint: Path) -> Path:
+        """Where the network of a checkpoint is kept for prediction without MindSpore; told apart by its content.
+
+        The version of unet is in the name too, since another one may write the network in another way.
+        """
+        return self.path / "onnx" / f"{checkpoint.stem}-{sha256(checkpoint)[:16]}-{__version__}.onnx"
 
 
 def new_run_path(dataset: str, preset: str | None, fold: int) -> Path:

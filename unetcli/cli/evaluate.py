@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unetcli.cli.options import CheckpointOption, Device, DeviceOption, JsonOption, RunOption, TtaOption
+from unetcli.cli.options import (
+    CheckpointOption,
+    Device,
+    DeviceOption,
+    JsonOption,
+    OverlapOption,
+    RunOption,
+    RuntimeName,
+    RuntimeOption,
+    TileOption,
+    TtaOption,
+)
 
 if TYPE_CHECKING:
     from unetcli.evaluation import LabelledCase, Prediction
@@ -29,6 +40,8 @@ def evaluate(
         Path | None, typer.Option(help="Dataset folder, where it has moved since training.", show_default=False)
     ] = None,
     tta: TtaOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = None,
     tolerance: Annotated[
         float, typer.Option(min=0, help="Distance in mm up to which surface Dice counts a surface as found.")
     ] = 1.0,
@@ -36,6 +49,7 @@ def evaluate(
         bool, typer.Option("--distances/--no-distances", help="Measure distances of surfaces, in mm, of volumes.")
     ] = True,
     device: DeviceOption = Device.auto,
+    runtime: RuntimeOption = RuntimeName.auto,
     json_report: JsonOption = False,
 ) -> None:
     """Measure a run on whole images of its dataset.
@@ -46,7 +60,9 @@ def evaluate(
     JSON go into the run.
     """
     from unetcli import report
-    from unetcli.cli.wiring import Member, labelled_cases, open_engine, segmenter, take_run
+    from unetcli.cli.networks import open_network
+    from unetcli.cli.segmenting import segmenter
+    from unetcli.cli.wiring import labelled_cases, take_run
     from unetcli.data.cases import IGNORED
     from unetcli.evaluation import Measures
     from unetcli.evaluation import evaluate as measure
@@ -55,8 +71,8 @@ def evaluate(
     facts = trained.facts
     weights = trained.checkpoint(checkpoint)
     cases = labelled_cases(trained, dataset, part.value, otherwise="name its new place with --dataset")
-    engine = open_engine(trained, weights, device.value)
-    segment = segmenter([Member(engine.predict, trained.config)], tta=tta, pairs=facts.mirror_pairs)
+    network = open_network(trained, weights, device.value, runtime.value)
+    segment = segmenter([network], tta=tta, tile=tile, overlap=overlap, pairs=facts.mirror_pairs)
     folder = trained.path / "evaluation" / f"{part.value}-{weights.stem}{'-tta' if segment.tta else ''}"
     wanted = Measures(
         distances=distances,

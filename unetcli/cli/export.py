@@ -50,7 +50,8 @@ def export(
     it, and what the classes are. The file is loaded again and compared with the run before it is kept.
     """
     from unetcli import report
-    from unetcli.cli.wiring import open_engine, take_run
+    from unetcli.cli.networks import open_engine
+    from unetcli.cli.wiring import take_run
     from unetcli.files import refuse_existing, replacing, sha256, write_json
 
     trained = take_run(run)
@@ -83,7 +84,7 @@ def _check_suffix(path: Path, suffix: str) -> None:
 
 def _check_device(file_format: str, device: str) -> None:
     """Before any work, and after all that needs no MindSpore."""
-    from unetcli.cli.wiring import load_engine
+    from unetcli.cli.networks import load_engine
 
     load_engine()
     from unetcli.engine.device import choose_device
@@ -138,7 +139,8 @@ def _middle(image: NDArray[Any], config: Config) -> NDArray[Any]:
 
 def _prove(engine: Engine, path: Path, file_format: str, images: list[NDArray[Any]], *, dynamic: bool) -> Agreement:
     """Run the file and the engine over the same images, tile by tile."""
-    from unetcli.cli.wiring import Member, segmenter
+    from unetcli.cli.networks import Member
+    from unetcli.cli.segmenting import segmenter
     from unetcli.engine.export import open_model
     from unetcli.errors import RunError
     from unetcli.evaluation import compare

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,28 @@ class Device(StrEnum):
     cpu = "CPU"
     gpu = "GPU"
     ascend = "Ascend"
+
+
+class RuntimeName(StrEnum):
+    """What computes the network at prediction."""
+
+    auto = "auto"
+    mindspore = "mindspore"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+
+
+def parse_tile(text: str | tuple[int, ...]) -> str | tuple[int, ...]:
+    """'auto', 'patch', or the size of a tile such as 64x64x64.
+
+    Raises:
+        typer.BadParameter: For anything else.
+    """
+    if isinstance(text, tuple) or text in ("auto", "patch"):
+        return text
+    if not re.fullmatch(r"\d+([x,]\d+){1,2}", text):
+        raise typer.BadParameter(f"{text!r} is no tile; write auto, patch, or a size as 512x512 or 64x64x64 (Z Y X)")
+    return tuple(map(int, re.split("[x,]", text)))
 
 
 def parse_bytes(text: str | int) -> int:
@@ -47,6 +69,31 @@ CheckpointOption = Annotated[
 TtaOption = Annotated[
     bool | None,
     typer.Option("--tta/--no-tta", help="Average over flips and turns; as the run's settings say if left out."),
+]
+RuntimeOption = Annotated[
+    RuntimeName,
+    typer.Option(
+        "--runtime",
+        case_sensitive=False,
+        help="What computes the network; on a CPU, auto takes the first installed of openvino, onnxruntime, mindspore.",
+    ),
+]
+TileOption = Annotated[
+    Any,
+    typer.Option(
+        "--tile",
+        parser=parse_tile,
+        metavar="SIZE",
+        help="auto for the largest tiles that the memory allows, patch for the size of training patches, or a size as "
+        "512x512 or 64x64x64; as the run's settings say if left out.",
+        show_default=False,
+    ),
+]
+OverlapOption = Annotated[
+    float | None,
+    typer.Option(
+        "--overlap", min=0, max=0.9, help="Least share of a tile that its neighbour repeats; with --tile auto, chosen."
+    ),
 ]
 MaxMemoryOption = Annotated[
     int | None,

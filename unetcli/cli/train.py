@@ -174,7 +174,7 @@ def _take_up(path: Path, dataset: Path | None, given: Mapping[str, Any]) -> tupl
 
 
 def _check_device(device: str) -> None:
-    from unetcli.cli.wiring import load_engine
+    from unetcli.cli.networks import load_engine
 
     load_engine()
     from unetcli.engine.device import choose_device
@@ -187,7 +187,8 @@ def _fit(
 ) -> dict[str, Any]:
     """Train, and say how it ended."""
     from unetcli import report
-    from unetcli.cli.wiring import Member, segmenter
+    from unetcli.cli.networks import Member, keep_for_prediction
+    from unetcli.cli.segmenting import segmenter
     from unetcli.core.spatial import MirrorRule
     from unetcli.data.cases import IGNORED
     from unetcli.data.patches import PatchSampler
@@ -226,6 +227,8 @@ def _fit(
             return evaluate(validation_cases, segment, names, Measures(ignored=ignored)).summary()
 
         result = engine.fit(batches, validate, record, run.path)
+    if result.outcome != "interrupted":
+        keep_for_prediction(run, engine.device)
     return {
         "run": str(run.path),
         "outcome": result.outcome,

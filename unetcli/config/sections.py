@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+
+from unetcli.config.reach import reach_of_residual_unet, reach_of_unet
 
 
 class Section(BaseModel):
@@ -126,6 +128,14 @@ class ModelSettings(Section):
             return 0
         # two 3x3 convolutions eat 2 px a side at each level, down and up, and once at the bottom
         return 2 * (2 * sum(2**level for level in range(self.depth - 1)) + 2 ** (self.depth - 1))
+
+    @property
+    def reach(self) -> Axes:
+        """Pixels of the input that an output pixel may depend on, from it to one side, along each axis."""
+        axes = zip(zip(*self.level_kernels, strict=True), zip(*self.level_strides, strict=True), strict=True)
+        if self.architecture == "unet_residual":
+            return tuple(reach_of_residual_unet(kernels, strides) for kernels, strides in axes)
+        return tuple(reach_of_unet(kernels, strides, self.upsample) for kernels, strides in axes)
 
     def check_size(self, name: str, size: Sequence[int]) -> None:
         """Raise ValueError if the network cannot take an input of `size` pixels."""
@@ -319,15 +329,29 @@ class TrainSettings(Section):
 class InferenceSettings(Section):
     """How a whole image goes through the network; section `inference`."""
 
-    tile_size: Axes | None = Field(
-        default=None, strict=False, description="Size of a tile in pixels, as Y X or Z Y X; the patch size if unset."
+    tile_size: Axes | Literal["auto", "patch"] = Field(
+        default="auto",
+        description="Size of a tile in pixels, as Y X or Z Y X; 'patch' for the patch size; 'auto' for tiles as large "
+        "as the memory allows, which overlap by no more than the network needs.",
     )
-    overlap: float = Field(default=0.5, ge=0, le=0.9, description="Least share of a tile that its neighbour repeats.")
+    overlap: float = Field(
+        default=0.5, ge=0, le=0.9, description="Least share of a tile that its neighbour repeats; not of 'auto' tiles."
+    )
     blending: Literal["gaussian", "constant"] = Field(default="gaussian", description="Weights of overlapping tiles.")
     batch_size: int = Field(default=4, ge=1, description="Most tiles that go through the network at once.")
     tta: bool = Field(
         default=False, description="Average over the flips of an image, and in 2D over its quarter turns."
     )
+
+    @field_validator("tile_size", mode="before")
+    @classmethod
+    def _name_or_sizes(cls, value: object) -> object:
+        """Runs of version 0.2 have no value where tiles are as large as patches."""
+        if value is None:
+            return "patch"
+        if value not in ("auto", "patch") and (isinstance(value, str) or not isinstance(value, Sequence)):
+            raise ValueError("must be 'auto', 'patch', or a number an axis")
+        return value
 
 
 class Config(Section):
@@ -346,7 +370,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _sizes_fit_the_network(self) -> Self:
         self.model.check_size("data.patch_size", self.data.patch_size)
-        if self.inference.tile_size is not None:
+        if not isinstance(self.inference.tile_size, str):
             self.model.check_size("inference.tile_size", self.inference.tile_size)
         axes = self.augmentation.flip_axes
         if axes is not None and not set(axes) <= set(range(self.model.ndim)):
@@ -362,5 +386,6 @@ class Config(Section):
 
     @property
     def tile_size(self) -> Axes:
-        """Size of a tile at prediction."""
-        return self.inference.tile_size or self.data.patch_size
+        """Size of a tile at prediction where it is the same for all images: the patch size if it is chosen for each."""
+        size = self.inference.tile_size
+        return self.data.patch_size if isinstance(size, str) else size

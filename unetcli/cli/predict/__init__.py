@@ -13,7 +13,11 @@ from unetcli.cli.options import (
     DeviceOption,
     JsonOption,
     MaxMemoryOption,
+    OverlapOption,
     OverwriteOption,
+    RuntimeName,
+    RuntimeOption,
+    TileOption,
     TtaOption,
 )
 
@@ -43,9 +47,8 @@ def predict(
     ),
     checkpoint: CheckpointOption = "best",
     tta: TtaOption = None,
-    overlap: Annotated[
-        float | None, typer.Option(min=0, max=0.9, help="Least share of a tile that its neighbour repeats.")
-    ] = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = None,
     max_memory: MaxMemoryOption = None,
     keep_largest: Annotated[bool, typer.Option("--keep-largest", help="Keep the largest piece of each class.")] = False,
     fill_holes: Annotated[
@@ -58,6 +61,7 @@ def predict(
         bool, typer.Option("--scores", help="Also write scores, as 32-bit float TIF, or NIfTI for volumes.")
     ] = False,
     device: DeviceOption = Device.auto,
+    runtime: RuntimeOption = RuntimeName.auto,
     overwrite: OverwriteOption = False,
     json_report: JsonOption = False,
 ) -> None:
@@ -68,9 +72,11 @@ def predict(
     cannot be read is reported and the others are done; the exit code is then 6.
     """
     from unetcli import report
+    from unetcli.cli.networks import open_ensemble
     from unetcli.cli.predict import pages, volumes
     from unetcli.cli.predict.wishes import Wishes, try_out
-    from unetcli.cli.wiring import open_ensemble, segmenter, take_run
+    from unetcli.cli.segmenting import segmenter
+    from unetcli.cli.wiring import take_run
     from unetcli.errors import DataError, PartialError
     from unetcli.inference import Cleaning
 
@@ -81,10 +87,10 @@ def predict(
     kind = pages if runs[0].config.model.ndim == 2 else volumes
     paths = kind.find(images)  # before the engine: a typo must not cost seconds
     plan, failures = _plan(paths, output, kind, with_scores=scores, overwrite=overwrite)
-    members = open_ensemble(runs, checkpoint, device.value)
+    members = open_ensemble(runs, checkpoint, device.value, runtime.value)
     foreground = tuple(range(1, len(facts.classes))) if keep_largest else ()
     cleaning = Cleaning(keep_largest=foreground, fill_holes=fill_holes, min_size=min_size)
-    segment = segmenter(members, tta=tta, overlap=overlap, pairs=facts.mirror_pairs)
+    segment = segmenter(members, tta=tta, tile=tile, overlap=overlap, pairs=facts.mirror_pairs)
     cost = try_out(segment, len(facts.channels)) if max_memory else None
     wishes = Wishes(segment, facts, cleaning, max_memory, cost)
     done = _segment_all(plan, kind, wishes, failures)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import psutil
 
+from unetcli.cli.segmenting import FixedTiles
 from unetcli.core.normalization import is_off_range
-from unetcli.inference import Cleaning, PredictorCost, Work, fit_memory
+from unetcli.inference import Cleaning, PredictorCost, Work
 from unetcli.report import say
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unetcli.cli.wiring import Segmenter
+    from unetcli.cli.segmenting import Segmenter
     from unetcli.data.formats.masks import Outputs
     from unetcli.runs import RunFacts
 
@@ -53,16 +54,7 @@ class Wishes:
 
     def work(self, shape: tuple[int, ...], dtype: np.dtype[Any], *, keeps_scores: bool) -> Work:
         """What an image `(C, *S)` asks for, for the plan of memory."""
-        forms = self.segmenter.symmetries(None)
-        return Work(
-            shape,
-            dtype,
-            num_classes=len(self.facts.classes),
-            num_forms=len(forms) if forms else 1,
-            cleans=bool(self.cleaning),
-            keeps_scores=keeps_scores,
-            writes=True,
-        )
+        return self.segmenter.work(shape, dtype, cleans=bool(self.cleaning), keeps_scores=keeps_scores, writes=True)
 
 
 class Kind(Protocol):
@@ -89,7 +81,7 @@ class Kind(Protocol):
 
 def try_out(segmenter: Segmenter, num_channels: int) -> PredictorCost:
     """What the networks take of memory and time, from two tiles of nothing; the first also compiles."""
-    tile = np.zeros((1, num_channels, *segmenter.plan.tile_size), np.float32)
+    tile = np.zeros((1, num_channels, *segmenter.tiling.trial_size), np.float32)
     predictor = segmenter.predictor(tile[0])
     num_scores = predictor(tile).nbytes
     started = time.perf_counter()
@@ -102,7 +94,7 @@ def try_out(segmenter: Segmenter, num_channels: int) -> PredictorCost:
 
 
 def within_memory(wishes: Wishes, work: Work) -> Segmenter:
-    """The segmenter with batches that keep within the memory that is allowed; the plan is said first.
+    """The segmenter with tiles that keep within the memory that is allowed; the plan is said first.
 
     Raises:
         ConfigError: If the memory does not do.
@@ -110,11 +102,10 @@ def within_memory(wishes: Wishes, work: Work) -> Segmenter:
     segmenter = wishes.segmenter
     if wishes.max_memory is None or wishes.cost is None:
         return segmenter
-    # one by one, since the trial does not tell what more would take; on CPU batches gain nothing
-    plan = fit_memory(work, replace(segmenter.plan, batch_size=1), wishes.cost, wishes.max_memory)
+    plan = segmenter.tiling.within(work, wishes.cost, wishes.max_memory)
     for line in plan.describe():
         say(line)
-    return replace(segmenter, plan=plan.tiles)
+    return replace(segmenter, tiling=FixedTiles(plan.tiles))
 
 
 def peak_bytes() -> int:
@@ -132,7 +123,7 @@ def peak_bytes() -> int:
 
 def is_off_scale(image: NDArray[Any], wishes: Wishes) -> bool:
     """Whether an image has intensities that the run's range would ruin."""
-    data = wishes.segmenter.members[0].config.data
+    data = wishes.segmenter.config.data
     if data.normalization != "range" or data.lower is None or data.upper is None:
         return False
     return is_off_range(image, data.lower, data.upper)
@@ -140,7 +131,7 @@ def is_off_scale(image: NDArray[Any], wishes: Wishes) -> bool:
 
 def say_doubts(outputs: Outputs, wishes: Wishes, shares: dict[str, float], off_scale: str) -> None:
     """Warn where the intensities do not fit (`off_scale` says which), and where a mask has one class only."""
-    data = wishes.segmenter.members[0].config.data
+    data = wishes.segmenter.config.data
     if off_scale:
         say(
             f"warning: {outputs.image}: {off_scale} on another scale than the {data.lower:g} to {data.upper:g} of the "
