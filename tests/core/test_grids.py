@@ -263,3 +263,54 @@ def test_upsampling_a_volume_goes_axis_by_axis(rng):
     lines = [upsample_cubic(np.stack([part, part]), (2, n))[0] for part, n in zip(parts, size, strict=True)]
     expected = np.einsum("i,j,k->ijk", *lines)
     np.testing.assert_allclose(upsample_cubic(np.einsum("i,j,k->ijk", *parts), size), expected, atol=1e-12)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    axes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 7), st.floats(-30, 40)), min_size=2, max_size=3),
+)
+def test_a_grid_inside_the_image_gives_the_same_patch_and_reads_nothing_beyond(seed, axes):
+    image_size, patch_size, center = zip(*axes, strict=True)
+    rng = np.random.default_rng(seed)
+    ndim = len(axes)
+    image = rng.random((2, *image_size), dtype=np.float32)
+    grid = place_patch(patch_size, center, rotation(25, (0, 1), ndim), rng.normal(0, 1, (ndim, *[3] * ndim)))
+
+    inside = grid.inside(image_size)
+
+    assert all(first >= 0 for first in inside.start)
+    assert all(first + n <= n_whole for first, n, n_whole in zip(inside.start, inside.size, image_size, strict=True))
+    assert all(n <= n_before for n, n_before in zip(inside.size, grid.size, strict=True))
+    # in 2D places are rounded to 1/32 px, and a mirrored one to the other side
+    np.testing.assert_allclose(image_patch(image, inside), image_patch(image, grid), atol=0.07 if ndim == 2 else 1e-4)
+
+
+def test_labels_of_a_grid_inside_the_image_are_the_same(rng):
+    labels = rng.integers(0, 256, (6, 9, 8), dtype=np.uint8)
+    for _ in range(20):
+        grid = place_patch((5, 6, 7), rng.uniform(-10, 15, 3), rotation(rng.uniform(0, 90), (0, 2), 3))
+        inside = grid.inside(labels.shape)
+        np.testing.assert_array_equal(labels_patch(labels, inside, 1), labels_patch(labels, grid, 1))
+
+
+def test_grids_that_need_no_mirror_stay_as_they_are():
+    resampled = place_patch((4, 4), (9, 9), rotation(30))
+    assert resampled.inside((20, 20)).coordinates is resampled.coordinates
+    cropped = place_patch((4, 4), (0.5, 9.5), np.eye(2))
+    assert cropped.inside((20, 20)) is cropped
+
+
+@pytest.mark.parametrize("displacements", [None, np.zeros((3, 3, 3, 3))])
+def test_a_patch_goes_where_it_is_asked_to(rng, displacements):
+    region = rng.random((2, 5, 6, 7), dtype=np.float32)
+    grid = place_patch((5, 6, 7), (2, 2.5, 3), flips((True, False, True)), displacements)
+    out = np.empty_like(region)
+    assert grid.sample_image(region, out) is out
+    np.testing.assert_array_equal(out, region[:, ::-1, :, ::-1])
+
+
+def test_upsampling_fills_what_it_is_given(rng):
+    coarse = rng.random((3, 4, 5), dtype=np.float32)
+    out = np.empty((7, 6, 9), np.float32)
+    assert upsample_cubic(coarse, (7, 6, 9), out=out) is out
+    np.testing.assert_allclose(out, upsample_cubic(coarse.astype(np.float64), (7, 6, 9)), atol=1e-6)

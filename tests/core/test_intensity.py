@@ -41,6 +41,14 @@ def test_noise_has_the_deviation_asked_for(rng):
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.03
 
 
+def test_noise_reaches_far_and_evenly_to_both_sides(rng):
+    noise = np.sort(add_noise(np.zeros((1, 1 << 18), np.float32), 1, rng)[0])
+    for share, quantile in ((0.001, -3.0902), (0.025, -1.96), (0.5, 0), (0.975, 1.96), (0.999, 3.0902)):
+        assert noise[int(share * noise.size)] == pytest.approx(quantile, abs=0.1)
+    assert -4.4 < noise[0] < -4
+    assert 4 < noise[-1] < 4.4
+
+
 def test_every_part_keeps_float32(rng):
     for result in (
         add_brightness(PATCH, 0.1),
@@ -111,6 +119,15 @@ def test_the_patch_is_left_as_it_was_and_the_same_seed_gives_the_same():
 
     np.testing.assert_array_equal(PATCH, before)
     np.testing.assert_array_equal(first, second)
+
+
+def test_in_place_the_patch_becomes_what_else_is_a_new_one():
+    ranges = IntensityRanges(0.6, 0.2, (0.8, 1.2), (0.8, 1.25), 0.1, limits=(-1, 2))
+    for seed in range(20):
+        patch = PATCH.copy()
+        expected = vary_intensity(PATCH, ranges, np.random.default_rng(seed))
+        assert vary_intensity(patch, ranges, np.random.default_rng(seed), in_place=True) is patch
+        np.testing.assert_array_equal(patch, expected)
 
 
 def test_a_half_is_as_likely_as_a_double(rng):

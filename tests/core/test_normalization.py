@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from unetcli.core import normalization as module
 from unetcli.core.normalization import dtype_range, fit_normalization, is_off_range, measure_channels
 
 
@@ -68,6 +69,20 @@ def test_a_constant_channel_becomes_zero(method, value):
 
     np.testing.assert_array_equal(result[0], 0)
     assert result[1].std() > 0.1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_image_is_mapped_piece_by_piece_to_where_it_is_asked_to(rng, monkeypatch, dtype, axis):
+    image = rng.integers(0, 100, (2, 2, 9, 5)).astype(dtype)
+    fitted = fit_normalization(image[0], "zscore")
+    whole = fitted.along(image, axis)
+    monkeypatch.setattr(module, "CHUNK_PIXELS", 45)
+    out = np.empty(image.shape, np.float32)
+
+    assert fitted.along(image[..., ::-1, :], axis, out) is out
+
+    np.testing.assert_array_equal(out, whole[..., ::-1, :])
 
 
 @given(

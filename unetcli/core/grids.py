@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
+
+from unetcli.core.interpolation import sample_linear, sample_nearest
 
 Matrix = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 Size = tuple[int, ...]
 
 
@@ -42,23 +43,43 @@ class PatchGrid:
     coordinates: NDArray[np.float32] | None
     mirrored: tuple[int, ...] = ()
 
-    def sample_image(self, region: NDArray[np.float32]) -> NDArray[np.float32]:
+    def inside(self, image_size: Sequence[int]) -> PatchGrid:
+        """The grid of the same patch whose region lies inside the image, so that none of it need be mirrored.
+
+        The places beyond the border are mirrored in its stead. Where there are no coordinates, the grid stays.
+        """
+        if self.coordinates is None:
+            return self
+        coordinates = self.coordinates
+        start, size = list(self.start), list(self.size)
+        for axis, whole in enumerate(image_size):
+            if self.start[axis] < 0 or self.start[axis] + self.size[axis] > whole:
+                if coordinates is self.coordinates:
+                    coordinates = self.coordinates.copy()
+                start[axis], size[axis] = _mirror_places(coordinates[axis], self.start[axis], whole)
+        return replace(self, start=tuple(start), size=tuple(size), coordinates=coordinates)
+
+    def sample_image(self, region: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """The patch of an image, linear between pixels.
 
         Linear, so that no value leaves the range of its neighbours.
 
         Args:
             region: `(C, *size)` float32.
+            out: Where the patch goes, contiguous; a new array if None.
 
         Returns:
-            `(C, *patch)` float32, contiguous; it may share memory with `region`.
+            `(C, *patch)` float32, contiguous; without `out` it may share memory with `region`.
         """
-        self._check(region)
         if self.coordinates is None:
-            return np.ascontiguousarray(self._turned(region))
-        patch = np.empty((region.shape[0], *self.coordinates.shape[1:]), np.float32)
-        for channel, target in zip(region, patch, strict=True):
-            _resample(channel, self.coordinates, target, order=1)
+            turned = self.turned(region)
+            if out is None:
+                return np.ascontiguousarray(turned)
+            out[...] = turned
+            return out
+        self._check(region)
+        patch = np.empty((region.shape[0], *self.coordinates.shape[1:]), np.float32) if out is None else out
+        sample_linear(np.ascontiguousarray(region), self.coordinates, patch)
         return patch
 
     def sample_labels(self, region: NDArray[np.uint8], margin: int = 0) -> NDArray[np.uint8]:
@@ -69,28 +90,29 @@ class PatchGrid:
             margin: Pixels of the patch at each border that have no label.
 
         Returns:
-            uint8, smaller than the patch by `2 * margin` along each axis, contiguous; it may share memory with
-            `region`.
+            uint8, smaller than the patch by `2 * margin` along each axis; it may be a view of `region`.
         """
-        self._check(region)
         if region.dtype != np.uint8:
             raise TypeError(f"labels must be uint8, not {region.dtype}")
         if self.coordinates is None:
-            return np.ascontiguousarray(_without_margin(self._turned(region), margin))
-        coordinates = _without_margin(self.coordinates, margin, first_axis=1)
+            return _without_margin(self.turned(region), margin)
+        self._check(region)
+        coordinates = np.ascontiguousarray(_without_margin(self.coordinates, margin, first_axis=1))
         labels = np.empty(coordinates.shape[1:], np.uint8)
-        _resample(region, coordinates, labels, order=0)
+        sample_nearest(np.ascontiguousarray(region), coordinates, labels)
         return labels
 
-    def _check(self, region: NDArray[Any]) -> None:
-        if region.shape[-len(self.size) :] != self.size:
-            raise ValueError(f"the region must be {self.size} px, not {region.shape[-len(self.size) :]}")
-
-    def _turned(self, region: NDArray[Any]) -> NDArray[Any]:
+    def turned(self, region: NDArray[Any]) -> NDArray[Any]:
+        """The patch, where it is of whole pixels: a view of its region, `(..., *size)` of any type."""
+        self._check(region)
         num_others = region.ndim - len(self.size)
         axes = np.abs(self.turn).argmax(axis=0)
         region = region.transpose(*range(num_others), *(num_others + axes))
         return region[(..., *(slice(None, None, int(step)) for step in self.turn.sum(axis=0)))]
+
+    def _check(self, region: NDArray[Any]) -> None:
+        if region.shape[-len(self.size) :] != self.size:
+            raise ValueError(f"the region must be {self.size} px, not {region.shape[-len(self.size) :]}")
 
 
 def place_patch(
@@ -111,16 +133,14 @@ def place_patch(
         last = linear @ (np.array(patch_size) - 1)
         first = offset + np.minimum(last, 0)
         return PatchGrid(_as_size(first), _as_size(np.abs(last) + 1), linear, None)
+    whole = np.floor(offset)  # so that numbers stay small, and float32 tells places within 1e-5 px
     coordinates = np.empty((len(patch_size), *patch_size), np.float32)
     start, size = np.empty(len(patch_size)), np.empty(len(patch_size))
-    for axis, steps in enumerate(linear):
-        places = _along_axis(patch_size, steps, offset[axis])
-        if displacements is not None:
-            places += upsample_cubic(displacements[axis], patch_size)
-        start[axis] = np.floor(places.min())
-        size[axis] = np.ceil(places.max()) - start[axis] + 1
-        np.subtract(places, start[axis], out=coordinates[axis], casting="same_kind")
-    return PatchGrid(_as_size(start), _as_size(size), linear, coordinates)
+    for axis, places in enumerate(coordinates):
+        dense = None if displacements is None else displacements[axis].astype(np.float32)
+        _fill_places(places, linear[axis], offset[axis] - whole[axis], dense)
+        start[axis], size[axis] = _count_from_first(places)
+    return PatchGrid(_as_size(start + whole), _as_size(size), linear, coordinates)
 
 
 def mirrored_crop(array: NDArray[Any], start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
@@ -150,24 +170,26 @@ def mirrored_crop(array: NDArray[Any], start: Sequence[int], size: Sequence[int]
     return crop
 
 
-def upsample_cubic(coarse: Matrix, size: Sequence[int]) -> Matrix:
-    """Interpolate `(*G)` values, laid from corner to corner, at `size` pixels; returns `(*size)`.
+def upsample_cubic(coarse: Floats, size: Sequence[int], out: Floats | None = None) -> Floats:
+    """Interpolate `(*G)` values, laid from corner to corner, at `size` pixels; returns `(*size)`, `out` if given.
 
     Cubic convolution (Keys 1981, a = -0.5) axis by axis, with the border values repeated. Displacements on a coarse
     grid made dense in this way are the elastic deformation of Ronneberger et al. 2015, section 3.1
-    (arXiv:1505.04597).
+    (arXiv:1505.04597). The numbers are of the type of `coarse`, which is that of `out`.
     """
     values = coarse
-    *firsts, last = (_cubic_weights(points, n) for points, n in zip(coarse.shape, size, strict=True))
+    dense = np.empty(tuple(size), coarse.dtype) if out is None else out
+    *firsts, last = (_cubic_weights(points, n, coarse.dtype) for points, n in zip(coarse.shape, size, strict=True))
     for axis, weights in enumerate(firsts):
         shape = values.shape
         flat = weights @ values.reshape(*shape[:axis], shape[axis], -1)
         values = flat.reshape(*shape[:axis], len(weights), *shape[axis + 1 :])
-    return values @ last.T
+    np.matmul(values.reshape(-1, values.shape[-1]), last.T, out=dense.reshape(-1, size[-1]))
+    return dense
 
 
 @functools.lru_cache(maxsize=16)
-def _cubic_weights(num_points: int, length: int) -> Matrix:
+def _cubic_weights(num_points: int, length: int, dtype: np.dtype[Any]) -> Floats:
     """`(length, num_points)` weights of the points for each pixel."""
     places = np.linspace(0, num_points - 1, length)
     first = np.floor(places).astype(np.int64) - 1
@@ -178,26 +200,61 @@ def _cubic_weights(num_points: int, length: int) -> Matrix:
         far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
         weight = np.where(distance <= 1, near, np.where(distance < 2, far, 0))
         np.add.at(weights, (np.arange(length), np.clip(first + step, 0, num_points - 1)), weight)
+    weights = weights.astype(dtype)
     weights.setflags(write=False)
     return weights
 
 
-def _along_axis(patch_size: Sequence[int], steps: Matrix, offset: float) -> Matrix:
-    """`(*patch_size)` places along one axis of the image; `steps` is what a step along each patch axis adds."""
-    places: Matrix = np.array(offset)
-    for length, step in zip(patch_size, steps, strict=True):
-        places = np.add.outer(places, step * np.arange(length, dtype=np.float64))
-    return places
+def _fill_places(places: NDArray[np.float32], steps: Matrix, offset: float, coarse: Floats | None) -> None:
+    """Fill `(*patch_size)` places along one axis of the image.
 
-
-def _resample(source: NDArray[Any], coordinates: NDArray[np.float32], target: NDArray[Any], order: int) -> None:
-    """Fill `target` with what lies at the coordinates: between pixels for order 1, at the nearest for order 0."""
-    if source.ndim == 2:
-        rows, columns = coordinates
-        method = cv2.INTER_LINEAR if order else cv2.INTER_NEAREST
-        cv2.remap(source, columns, rows, method, dst=target, borderMode=cv2.BORDER_REFLECT_101)
+    Args:
+        places: What is filled.
+        steps: What a step along each axis of the patch adds.
+        offset: The place of the first pixel.
+        coarse: `(*G)` displacements, laid from corner to corner of the patch.
+    """
+    *firsts, last = (step * np.arange(length) for step, length in zip(steps, places.shape, strict=True))
+    lines = functools.reduce(np.add.outer, firsts, np.array(offset)).astype(np.float32)
+    last = last.astype(np.float32)
+    if coarse is None:
+        np.add.outer(lines, last, out=places)
     else:
-        ndimage.map_coordinates(source, coordinates, output=target, order=order, mode="nearest", prefilter=False)
+        upsample_cubic(coarse, places.shape, out=places)
+        places += lines[..., None]
+        places += last
+
+
+def _mirror_places(places: NDArray[np.float32], start: int, whole: int) -> tuple[int, int]:
+    """Mirror places about the border pixels of an axis of `whole` pixels, and count them from the first in use.
+
+    Args:
+        places: Of any shape, counted from the pixel `start`; changed in place.
+        start: May be negative or beyond the axis.
+        whole: Pixels of the axis.
+
+    Returns:
+        Their first pixel, and how many pixels they reach over.
+    """
+    last = np.float32(whole - 1)
+    places += np.float32(start)
+    if whole == 1:
+        places[...] = 0
+    elif places.min() < -last or places.max() > 2 * last:
+        np.mod(places, 2 * last, out=places)
+    np.abs(places, out=places)
+    np.subtract(last, places, out=places)
+    np.abs(places, out=places)
+    np.subtract(last, places, out=places)
+    return _count_from_first(places)
+
+
+def _count_from_first(places: NDArray[np.float32]) -> tuple[int, int]:
+    """Count places, in place, from the first pixel that they need; returns it, and how many pixels they need."""
+    first = np.floor(places.min())
+    size = np.ceil(places.max()) - first + 1
+    places -= first
+    return int(first), int(size)
 
 
 def _without_margin(array: NDArray[Any], margin: int, first_axis: int = 0) -> NDArray[Any]:

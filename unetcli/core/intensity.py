@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 Patch = NDArray[np.float32]
 
@@ -43,16 +45,17 @@ class IntensityRanges:
             raise ValueError(f"brightness and noise must not be negative, got {self.brightness} and {self.noise}")
 
 
-def vary_intensity(patch: Patch, ranges: IntensityRanges, rng: np.random.Generator) -> Patch:
+def vary_intensity(patch: Patch, ranges: IntensityRanges, rng: np.random.Generator, *, in_place: bool = False) -> Patch:
     """Vary a patch at random: brightness, contrast, gamma, noise, in this order, then clip.
 
     Amounts are the same for all channels. Factors and exponents are drawn evenly in their logarithm, so
     that a half is as likely as a double; the amount of brightness and the deviation of noise evenly.
 
     Args:
-        patch: `(C, *S)` float32; left as it is.
+        patch: `(C, *S)` float32; left as it is, unless `in_place`.
         ranges: How far to go.
         rng: Where every random number comes from.
+        in_place: Overwrite the patch with the result.
 
     Returns:
         `(C, *S)` float32, which is `patch` itself where nothing was drawn.
@@ -60,15 +63,16 @@ def vary_intensity(patch: Patch, ranges: IntensityRanges, rng: np.random.Generat
     is_varied = rng.random(4) < ranges.probability
     if not is_varied.any():
         return patch
+    varied = patch if in_place else np.empty_like(patch)
     if is_varied[0]:
-        patch = add_brightness(patch, rng.uniform(-ranges.brightness, ranges.brightness))
+        patch = add_brightness(patch, rng.uniform(-ranges.brightness, ranges.brightness), out=varied)
     if is_varied[1]:
-        patch = scale_contrast(patch, draw_factor(ranges.contrast, rng))
+        patch = scale_contrast(patch, draw_factor(ranges.contrast, rng), out=varied)
     if is_varied[2]:
-        patch = apply_gamma(patch, draw_factor(ranges.gamma, rng))
+        patch = apply_gamma(patch, draw_factor(ranges.gamma, rng), out=varied)
     if is_varied[3]:
-        patch = add_noise(patch, rng.uniform(0, ranges.noise), rng)
-    return patch if ranges.limits is None else np.clip(patch, *ranges.limits)
+        patch = add_noise(patch, rng.uniform(0, ranges.noise), rng, out=varied)
+    return patch if ranges.limits is None else np.clip(patch, *ranges.limits, out=patch)
 
 
 def draw_factor(interval: tuple[float, float], rng: np.random.Generator) -> float:
@@ -77,19 +81,22 @@ def draw_factor(interval: tuple[float, float], rng: np.random.Generator) -> floa
     return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
-def add_brightness(patch: Patch, amount: float) -> Patch:
-    """Add `amount` to every value of a `(C, *S)` patch."""
-    return patch + np.float32(amount)
+def add_brightness(patch: Patch, amount: float, out: Patch | None = None) -> Patch:
+    """Add `amount` to every value of a `(C, *S)` patch; into `out`, which may be the patch itself, if given."""
+    return np.add(patch, np.float32(amount), out=out)
 
 
-def scale_contrast(patch: Patch, factor: float) -> Patch:
-    """Multiply the distance of every value from its channel's mean; `(C, *S)` in and out."""
+def scale_contrast(patch: Patch, factor: float, out: Patch | None = None) -> Patch:
+    """Multiply the distance of every value from its channel's mean; `(C, *S)` in and out, into `out` if given."""
     mean = patch.mean(axis=tuple(range(1, patch.ndim)), keepdims=True)
-    return (patch - mean) * np.float32(factor) + mean
+    result = np.subtract(patch, mean, out=out)
+    result *= np.float32(factor)
+    result += mean
+    return result
 
 
-def apply_gamma(patch: Patch, exponent: float) -> Patch:
-    """Raise values to a power over their channel's own range, whose ends stay; `(C, *S)` in and out.
+def apply_gamma(patch: Patch, exponent: float, out: Patch | None = None) -> Patch:
+    """Raise values to a power over their channel's own range, whose ends stay; `(C, *S)` in and out, or into `out`.
 
     With low and high the least and largest value of a channel: `low + (high - low) * x ** exponent`, where
     `x = (value - low) / (high - low)`. A channel of one value stays as it is.
@@ -97,10 +104,27 @@ def apply_gamma(patch: Patch, exponent: float) -> Patch:
     axes = tuple(range(1, patch.ndim))
     low = patch.min(axis=axes, keepdims=True)
     extent = patch.max(axis=axes, keepdims=True) - low
-    shares = (patch - low) / np.where(extent > 0, extent, np.float32(1))
-    return low + extent * shares ** np.float32(exponent)
+    result = np.subtract(patch, low, out=out)
+    result /= np.where(extent > 0, extent, np.float32(1))
+    np.power(result, np.float32(exponent), out=result)
+    result *= extent
+    result += low
+    return result
 
 
-def add_noise(patch: Patch, std: float, rng: np.random.Generator) -> Patch:
-    """Add Gaussian noise of standard deviation `std`, drawn for every value of a `(C, *S)` patch."""
-    return patch + rng.standard_normal(patch.shape, dtype=np.float32) * np.float32(std)
+def add_noise(patch: Patch, std: float, rng: np.random.Generator, out: Patch | None = None) -> Patch:
+    """Add Gaussian noise of standard deviation `std`, drawn for every value of a `(C, *S)` patch; into `out` if given.
+
+    It is one of 65536 amounts, equally likely, so that 16 random bits choose it and none is beyond 4.4 deviations.
+    This takes a quarter of the time of drawing from the continuous distribution.
+    """
+    chosen = np.frombuffer(rng.bytes(2 * patch.size), "<u2").reshape(patch.shape)
+    return np.add(patch, np.take(_normal_values() * np.float32(std), chosen), out=out)
+
+
+@functools.cache
+def _normal_values() -> NDArray[np.float32]:
+    """65536 values that divide the standard normal distribution into equal parts: the middle of each."""
+    values = ndtri((np.arange(1 << 16) + 0.5) / (1 << 16)).astype(np.float32)
+    values.setflags(write=False)
+    return values

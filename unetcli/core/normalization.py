@@ -14,6 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 
 Method = Literal["range", "zscore", "percentile"]
 PERCENTILES = (1.0, 99.0)
+CHUNK_PIXELS = 1 << 17
+"""Pixels that are mapped at a time, so that they stay in the cache from one operation to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +53,43 @@ class Normalization:
     factor: NDArray[np.float64]
     limits: tuple[float, float] | None
 
-    def __call__(self, image: NDArray[Any]) -> NDArray[np.float32]:
+    def __call__(self, image: NDArray[Any], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Map an image, or any part of it.
 
         Args:
             image: `(C, *S)` of any real type.
+            out: Where the result goes; a new array if None.
 
         Returns:
-            `(C, *S)` float32, a new array.
+            `(C, *S)` float32.
 
         Raises:
             ValueError: If `image` has other channels than the map.
         """
-        return self.along(image, 0)
+        return self.along(image, 0, out)
 
-    def along(self, image: NDArray[Any], axis: int) -> NDArray[np.float32]:
+    def along(self, image: NDArray[Any], axis: int, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """The same where the channels lie along another axis, such as 1 in a batch `(N, C, *S)`."""
         if image.shape[axis] != len(self.center):
             raise ValueError(f"normalisation of {len(self.center)} channels, but the image has shape {image.shape}")
         # float32 holds every value of 16 bits, but not the small differences of large 32-bit values
         dtype = np.float32 if image.dtype.itemsize <= 2 else np.float64
         shape = (-1, *[1] * (image.ndim - 1 - axis))
-        result = image.astype(dtype)
-        result -= self.center.astype(dtype).reshape(shape)
-        result *= self.factor.astype(dtype).reshape(shape)
-        if self.limits is not None:
-            np.clip(result, *self.limits, out=result)
-        return result.astype(np.float32, copy=False)
+        center, factor = (values.astype(dtype).reshape(shape) for values in (self.center, self.factor))
+        result = np.empty(image.shape, np.float32) if out is None else out
+        length = image.shape[axis + 1]
+        step = max(1, CHUNK_PIXELS * length // max(image.size, 1))
+        for first in range(0, length, step):
+            place = (*[slice(None)] * (axis + 1), slice(first, first + step))
+            part = result[place] if dtype == np.float32 else np.empty(image[place].shape, dtype)
+            part[...] = image[place]
+            part -= center
+            part *= factor
+            if self.limits is not None:
+                np.clip(part, *self.limits, out=part)
+            if dtype != np.float32:
+                result[place] = part
+        return result
 
 
 def dtype_range(dtype: DTypeLike) -> tuple[float, float]:

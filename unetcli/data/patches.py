@@ -71,6 +71,7 @@ class PatchSampler:
             _check_shape(case, num_channels, config.model.ndim)
             _check_labels(case, config.model.num_classes, has_ignored)
         self._cases = tuple(cases)
+        self._num_channels = num_channels
         self._config = config
         self._mirror = mirror if mirror is not None and mirror.has_pairs else None
         spatial = spatial_ranges(config.augmentation)
@@ -111,29 +112,36 @@ class PatchSampler:
         """
         if operator.index(step) < 0:
             raise IndexError(f"steps are counted from 0, got {step}")
-        first = step * self._config.train.batch_size
-        patches = [self._patch(number) for number in range(first, first + self._config.train.batch_size)]
-        images, labels = zip(*patches, strict=True)
-        return np.stack(images), np.stack(labels).astype(np.int32)
+        batch_size = self._config.train.batch_size
+        images = np.empty((batch_size, self._num_channels, *self._shape.size), np.float32)
+        labels = np.empty((batch_size, *self.label_size), np.int32)
+        for place in range(batch_size):
+            self._fill(step * batch_size + place, images[place], labels[place])
+        return images, labels
 
     def case_index(self, number: int) -> int:
         """Which case the patch of a number, counted over the whole training, is cut from."""
         turn, place = divmod(number // self._config.data.patches_per_case, len(self._cases))
         return int(_order(self._config.train.seed, turn, len(self._cases))[place])
 
-    def _patch(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """`(C, *patch)` image and `(*label_size)` labels of the patch of a number."""
+    def _fill(self, number: int, image: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
+        """Make the patch of a number: its `(C, *patch)` image and its `(*label_size)` labels."""
         index = self.case_index(number)
         case = self._cases[index]
         rng = np.random.default_rng((self._config.train.seed, PATCH_STREAM, number))
         target = self._target(index, rng) if self._wants_foreground(number, rng) else None
         grid = draw_grid(self._spatial, self._shape, case.size, rng, spacing=case.spacing, target=target)
-        region = self._normalization(index)(mirrored_crop(case.image, grid.start, grid.size))
-        image = vary_intensity(grid.sample_image(region), self._intensity, rng)
-        labels = grid.sample_labels(mirrored_crop(case.labels, grid.start, grid.size), self._shape.margin)
+        grid = grid.inside(case.size)
+        normalize, region = self._normalization(index), mirrored_crop(case.image, grid.start, grid.size)
+        if grid.coordinates is None:
+            normalize(grid.turned(region), out=image)
+        else:
+            grid.sample_image(normalize(region), out=image)
+        vary_intensity(image, self._intensity, rng, in_place=True)
+        found = grid.sample_labels(mirrored_crop(case.labels, grid.start, grid.size), self._shape.margin)
         if self._mirror is not None and _lateral_axis(case) in grid.mirrored:
-            labels = self._mirror(labels)
-        return image, labels
+            found = self._mirror(found)
+        labels[...] = found
 
     def _wants_foreground(self, number: int, rng: np.random.Generator) -> bool:
         share, batch_size = self._config.data.foreground_share, self._config.train.batch_size
