@@ -39,6 +39,9 @@ def open_onnx(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]
     onnxruntime.disable_telemetry_events()  # it has them on Windows only
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    options.enable_mem_pattern = False  # a plan of memory for every size, which takes more of it and no less time
+    # threads that wait do not keep the cores from reading and writing
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except _ERRORS as error:
