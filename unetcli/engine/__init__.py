@@ -15,6 +15,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.train import Model
 
 from unetcli.engine.checkpoint import read_checkpoint, restore, write_checkpoint
+from unetcli.engine.compiling import CompileFirst, GraphCache
 from unetcli.engine.device import Runtime, choose_device, set_up
 from unetcli.engine.export import check_format, export_model
 from unetcli.engine.optimization import build_optimizer, learning_rates, loss_scaling
@@ -76,7 +77,7 @@ class Engine:
         is_main: Whether this process writes files and shows progress.
     """
 
-    def __init__(self, config: Config, device: str, ignored: int | None = None) -> None:
+    def __init__(self, config: Config, device: str, ignored: int | None = None, *, graphs: Path | None = None) -> None:
         self.config = config
         self.device = device
         self.ignored = ignored
@@ -85,6 +86,8 @@ class Engine:
         # the parameters are the same on every device
         self._network = build_model(config.model, seed=config.train.seed, target="cpu" if device == "CPU" else "any")
         self._scorer = Scorer(self._network)
+        self._graphs = graphs if device == "CPU" else None  # elsewhere it is not known to be safe
+        self._known_scorers = GraphCache(self._graphs, {"model": self._model_facts, "seed": config.train.seed})
         self._train_step: nn.Cell | None = None
         self._restored: tuple[Path, dict[str, Any]] | None = None
         self._progress = Progress()
@@ -104,7 +107,7 @@ class Engine:
         """
         device = choose_device(runtime.device)
         set_up(device, seed=config.train.seed)
-        return cls(config, device, ignored)
+        return cls(config, device, ignored, graphs=runtime.graphs)
 
     @property
     def is_main(self) -> bool:
@@ -152,7 +155,7 @@ class Engine:
                 self.save(folder / "last.ckpt")
             if keeper.outcome is None and not interruption.is_requested:
                 steps = self._dataset(Steps(batches, self._progress.step, len(rates)))
-                model.train(1, steps, callbacks=[keeper], dataset_sink_mode=False)
+                model.train(1, steps, callbacks=[keeper, self._compile_first()], dataset_sink_mode=False)
         return FitResult(self._progress.step, self._progress.best_score, keeper.outcome or "interrupted")
 
     def predict(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -163,7 +166,9 @@ class Engine:
         if self._interruption.is_requested:
             raise Interrupted
         self._scorer.set_train(False)  # a training step in between stays as it was compiled
-        return self._scorer(Tensor(np.ascontiguousarray(tiles))).asnumpy()
+        batch = Tensor(np.ascontiguousarray(tiles))
+        self._known_scorers.compile(self._scorer, batch)
+        return self._scorer(batch).asnumpy()
 
     def save(self, path: Path, *, weights_only: bool = False) -> None:
         """Write a checkpoint, whole or not at all.
@@ -176,7 +181,7 @@ class Engine:
         facts = {
             "has_training": cell is self._train_step,
             "progress": self._progress.facts(),
-            "model": self.config.model.model_dump(mode="json"),
+            "model": self._model_facts,
         }
         write_checkpoint(path, cell, facts)
 
@@ -237,17 +242,34 @@ class Engine:
         self._train_step = model.train_network
         return model
 
+    def _compile_first(self) -> CompileFirst:
+        config = self.config
+        facts = {
+            "model": self._model_facts,
+            "seed": config.train.seed,
+            "loss": config.loss.model_dump(mode="json"),
+            "ignored": self.ignored,
+            "optimizer": config.optimizer.model_dump(mode="json"),
+            "schedule": config.schedule.model_dump(mode="json"),
+        }
+        return CompileFirst(GraphCache(self._graphs, facts))
+
     def _check_model(self, found: Mapping[str, Any], path: Path) -> None:
         """Refuse a checkpoint of other model settings; tensors alone would not always tell them apart."""
-        wanted = self.config.model.model_dump(mode="json")
         differing = [
-            f"{name} {found[name]} for {value}" for name, value in wanted.items() if found.get(name, value) != value
+            f"{name} {found[name]} for {value}"
+            for name, value in self._model_facts.items()
+            if found.get(name, value) != value
         ]
         if differing:
             raise RunError(
                 f"{path}: does not belong to this network: it has {', '.join(differing)}",
                 hint="use a checkpoint of a run with the same model settings",
             )
+
+    @property
+    def _model_facts(self) -> dict[str, Any]:
+        return self.config.model.model_dump(mode="json")
 
     @property
     def _num_classes(self) -> int:

@@ -20,9 +20,15 @@ PREFERENCE = ("Ascend", "GPU", "CPU")
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Where to compute; `device` is "auto" or one of `PREFERENCE`."""
+    """Where to compute.
+
+    Args:
+        device: "auto" or one of `PREFERENCE`.
+        graphs: Folder that keeps compiled graphs for the next process; every process compiles its own if None.
+    """
 
     device: str = "auto"
+    graphs: Path | None = None
 
 
 def available_devices() -> tuple[str, ...]:
