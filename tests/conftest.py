@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,10 @@ from hypothesis import settings
 
 from unetcli.framework import prepare_process
 
+# neither what a user has kept, nor anything for a user to find
+caches = tempfile.TemporaryDirectory(prefix="unet-tests-")
+atexit.register(caches.cleanup)
+os.environ["XDG_CACHE_HOME"] = caches.name
 prepare_process()  # no test module has imported MindSpore yet
 # a shell's background job ignores Ctrl-C, and so would the processes that the tests start and stop with it
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from processes import EPOCHS, SAMPLE, STEPS_PER_EPOCH, Unet, age, contents, tensors
 
+from unetcli.framework import cache_folder
 from unetcli.runs import read_metrics
 
 STEPS = EPOCHS * STEPS_PER_EPOCH
@@ -183,3 +184,9 @@ def test_a_case_that_has_changed_is_noticed_before_a_run_is_made(workshop, tmp_p
 
     assert "dataset/cases.mindrecord: case slice-" in err
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+
+def test_graphs_are_kept_for_the_next_run_with_the_same_settings(workshop):
+    graphs = cache_folder("graphs")
+    assert len(list(graphs.glob("*.graph"))) >= 2  # a training step and a scorer
+    assert list(graphs.iterdir()) == list(graphs.glob("*.graph"))

@@ -62,8 +62,10 @@ def open_engine(run: Run, checkpoint: Path, device: str) -> Engine:
     load_engine()
     from unetcli.data.cases import IGNORED
     from unetcli.engine import Engine, Runtime
+    from unetcli.framework import cache_folder
 
-    engine = Engine.start(run.config, Runtime(device), ignored=IGNORED if run.facts.has_ignored else None)
+    runtime = Runtime(device, graphs=cache_folder("graphs"))
+    engine = Engine.start(run.config, runtime, ignored=IGNORED if run.facts.has_ignored else None)
     engine.load(checkpoint)
     return engine
 

@@ -194,6 +194,7 @@ def _fit(
     from unetcli.data.patches import PatchSampler
     from unetcli.engine import Engine, Runtime
     from unetcli.evaluation import Measures, evaluate
+    from unetcli.framework import cache_folder
     from unetcli.runs import Journal, sweep
 
     config, facts = run.config, run.facts
@@ -201,7 +202,7 @@ def _fit(
     sweep(run)
     mirror = MirrorRule(facts.mirror_pairs) if facts.mirror_pairs else None
     batches = PatchSampler(train_cases, config, mirror=mirror, has_ignored=facts.has_ignored)
-    engine = Engine.start(config, Runtime(device), ignored=ignored)
+    engine = Engine.start(config, Runtime(device, graphs=cache_folder("graphs")), ignored=ignored)
     if run.last_checkpoint.is_file():
         engine.load(run.last_checkpoint)
     largest = [max(case.size[axis] for case in train_cases) for axis in range(config.model.ndim)]
