@@ -186,7 +186,8 @@ def test_a_case_that_has_changed_is_noticed_before_a_run_is_made(workshop, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
 
 
-def test_graphs_are_kept_for_the_next_run_with_the_same_settings(workshop):
+@pytest.mark.usefixtures("workshop")
+def test_graphs_are_kept_for_the_next_run_with_the_same_settings():
     graphs = cache_folder("graphs")
     assert len(list(graphs.glob("*.graph"))) >= 2  # a training step and a scorer
     assert list(graphs.iterdir()) == list(graphs.glob("*.graph"))

@@ -74,7 +74,7 @@ WORKER = """
     values = {name: tensor.asnumpy() for name, tensor in tensors.items()}
     values |= {f"scores {number}": value for number, value in enumerate(scores)}
     left = losses, {name: hashlib.sha256(value.tobytes()).hexdigest() for name, value in values.items()}
-    print(json.dumps({"left": left, "taken": taken}))
+    print(json.dumps({"left": left, "taken": taken, "modules": [*sys.modules]}))
 """
 NUM_GRAPHS = 5
 """That the worker wants: a scorer of each of its three engines, another for other tiles, a training step."""
@@ -133,6 +133,10 @@ def test_keeping_graphs_changes_no_loss_no_weight_and_no_score(plain_and_cold, w
 def test_a_second_process_compiles_nothing(plain_and_cold, warm):
     assert [worker["taken"] for worker in plain_and_cold[1:]] == 2 * [NUM_GRAPHS * [False]]
     assert warm["taken"] == NUM_GRAPHS * [True]
+
+
+def test_the_first_step_does_not_wait_for_what_only_exports(warm):
+    assert not {"onnx", "onnxruntime"} & set(warm["modules"])
 
 
 def test_damaged_graphs_are_compiled_again_and_replaced(plain_and_cold, warm, graphs, tmp_path):

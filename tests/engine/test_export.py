@@ -96,7 +96,7 @@ def test_the_sizes_that_the_original_network_takes_are_exported(start, rng, tmp_
 
 def test_open_axes_are_exported_at_a_size_that_the_network_takes(engine, start, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("unetcli.engine.export_model", lambda *arguments: seen.append(arguments[3:]))
+    monkeypatch.setattr("unetcli.engine.export.export_model", lambda *arguments: seen.append(arguments[3:]))
     # 64 px, for one, would not fit
     deep = start(model__architecture="unet_valid", model__depth=5, data__patch_size=(188, 204))
     deep.export(tmp_path / "model.onnx", "ONNX", DYNAMIC)

@@ -17,7 +17,6 @@ from mindspore.train import Model
 from unetcli.engine.checkpoint import read_checkpoint, restore, write_checkpoint
 from unetcli.engine.compiling import CompileFirst, GraphCache
 from unetcli.engine.device import Runtime, choose_device, set_up
-from unetcli.engine.export import check_format, export_model
 from unetcli.engine.optimization import build_optimizer, learning_rates, loss_scaling
 from unetcli.engine.training import (
     Batches,
@@ -213,6 +212,8 @@ class Engine:
             DeviceError: For AIR on another device than Ascend.
             RunError: If MindSpore cannot write the network so, or not in one file.
         """
+        from unetcli.engine.export import check_format, export_model  # with ONNX, for which training need not wait
+
         check_format(file_format, self.device)
         weights = {name: parameter.asnumpy() for name, parameter in self._network.parameters_dict().items()}
         # a network that has been exported is no longer good for another export, so each has its own
