@@ -10,18 +10,18 @@ _FINEST_FEATURES = {"openvino": (7.0, 7.0), "onnxruntime": (8.5, 8.5), "mindspor
 def tile_bytes_per_pixel(runtime: str, channels: int, ndim: int = 3) -> float:
     """Most bytes that a network holds for each pixel of a batch, beside the pixel itself.
 
-    Nearly all of it is features of the finest level, so it grows with their number alone. Measured as the highest
-    resident set (VmHWM) of fresh processes beyond what was resident after a small tile, on two AVX-512 cores with OpenVINO
-    2026.4, ONNX Runtime 1.31 and MindSpore 2.10, in numbers of features of `channels`:
+    Nearly all of it is features of the finest level, so it grows with their number alone. Measured in numbers of such
+    features, as the highest resident set (VmHWM) of fresh processes beyond what was resident after a small tile, on
+    two cores with AVX-512, with OpenVINO 2026.4, ONNX Runtime 1.31 and MindSpore 2.10:
 
     - unet of 16 and 32 channels, 256 to 2048 px a side: OpenVINO 5.8 to 5.9, ONNX Runtime 7.0 to 8.2, MindSpore 6.0;
     - the same with residual blocks: OpenVINO 6.5, ONNX Runtime 8.0;
-    - unet on volumes of 16 and 32 channels, 64 x 64 x 64 to 96 x 128 x 128 px: OpenVINO 4.9 to 5.1, ONNX Runtime 6.0 to 6.6,
-      MindSpore 13.0;
+    - unet on volumes of 16 and 32 channels, 64 x 64 x 64 to 96 x 128 x 128 px: OpenVINO 4.9 to 5.1, ONNX Runtime 6.0
+      to 6.6, MindSpore 13.0;
     - unet_cicek: OpenVINO 14.8, ONNX Runtime 15.6; unet_residual less than 2.8; unet_valid less than 3.9.
 
-    Beside it MindSpore takes about 100 MB for each size of tile that it compiles. OpenVINO and ONNX Runtime
-    keep what the largest tile took; MindSpore too.
+    MindSpore takes about 100 MB more for each size of tile that it compiles. None of the three gives back what the
+    largest tile took.
 
     Args:
         runtime: "openvino", "onnxruntime" or "mindspore".
