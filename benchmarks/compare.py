@@ -136,7 +136,8 @@ def of_processes(
 def describe(result: Mapping[str, Any]) -> str:
     """A result as a sentence."""
     if "ratio" not in result:
-        return ", ".join(f"{name} {_short(value)}" for name, value in result.items() if value is not None)
+        facts = (f"{name} {_short(value)}" for name, value in result.items() if name != "question")
+        return f"{result['question']}: {', '.join(facts)}"
     unit = result.get("unit", "s")
     text = (
         f"{result['question']}: {_short(result['ours'])} {unit}, "
