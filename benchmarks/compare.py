@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -30,7 +32,7 @@ class Done:
     Attributes:
         seconds: From its start to its end.
         cpu_seconds: Of all processors, which tells more where other work runs beside it.
-        peak_mb: The most memory it has held, in MB of a million bytes.
+        peak_mb: The most memory it has held, in MB of a million bytes; NaN if this process has held more itself.
         output: What it has printed on standard output.
     """
 
@@ -68,7 +70,8 @@ def run(command: Sequence[str | Path]) -> Done:
             errors.seek(0)
             said = errors.read().decode(errors="replace")[-4000:]
             sys.exit(f"{' '.join(map(str, command))}\nended with {process.returncode}:\n{output[-2000:]}{said}")
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) if usage.ru_maxrss > own else math.nan
     return Done(seconds, usage.ru_utime + usage.ru_stime, peak / 1e6, output)
 
 
@@ -136,7 +139,9 @@ def of_processes(
 def describe(result: Mapping[str, Any]) -> str:
     """A result as a sentence."""
     if "ratio" not in result:
-        facts = (f"{name} {_short(value)}" for name, value in result.items() if name != "question")
+        facts = (
+            f"{name} {_short(value)}" for name, value in result.items() if name != "question" and value is not None
+        )
         return f"{result['question']}: {', '.join(facts)}"
     unit = result.get("unit", "s")
     text = (

@@ -44,14 +44,20 @@ def main() -> None:
                 "peak_mb": statistics.median(each.peak_mb for each in done),
             }
             results.append({"question": f"growth predict {name}", "pixels": pixels, **found})
+    failure = None
     if not arguments.no_train:
-        results += training_steps()
+        try:
+            results += training_steps()
+        except SystemExit as error:  # what is measured is printed all the same
+            failure = error
     publish(results, as_json=False)
     for question, points in groupby(results, key=lambda result: result["question"]):
         say_line(question, list(points))
     if arguments.json:
         for result in results:
             print(json.dumps(result))
+    if failure:
+        raise failure
 
 
 def training_steps() -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Surface distances of a lung mask of 512 x 512 x 300 voxels, ours beside MedPy's: `make bench`.
 
-    python benchmarks/measures.py [--rounds 3]
+    python benchmarks/measures.py [--rounds 3] [--json]
 
 The mask is the lungs of the chest CT in the real data (labels 3 and 4; `UNET_REAL_DATA`, by default ../shared/data),
 resampled linearly to LUNA16's size. The prediction is the same one slice up and two pixels to the side, with the
@@ -11,16 +11,16 @@ the rounds' ratios the median counts. A round takes MedPy two to three minutes.
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from compare import comparison, parser, publish
 from medpy.metric import binary as medpy
 
 from unetcli.core.surface import measure_surfaces, surface
@@ -31,23 +31,23 @@ MEASURES = ("hd95", "asd", "assd")
 
 def main() -> None:
     """Alternate the two, check that they agree, and print the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = parser(__doc__).parse_args()
     truth, spacing = lungs()
     prediction = faulty(truth)
     print(f"{np.count_nonzero(truth)} true and {np.count_nonzero(prediction)} predicted voxels, spacing {spacing} mm")
-    ratios: list[float] = []
+    ours: list[float] = []
+    theirs: list[float] = []
     for number in range(1, arguments.rounds + 1):
-        ours, our_values = timed(lambda: of_ours(prediction, truth, spacing))
-        theirs, their_values = timed(lambda: of_medpy(prediction, truth, spacing))
-        np.testing.assert_allclose(our_values, their_values, rtol=1e-6)
-        ratios.append(theirs / ours)
-        print(f"round {number}: unet {ours:.2f} s, MedPy {theirs:.1f} s, {theirs / ours:.0f} times", flush=True)
-    values = ", ".join(f"{name} {value:.6f} mm" for name, value in zip(MEASURES, our_values, strict=True))
-    print(f"both find {values}")
-    spread = f"{min(ratios):.0f} to {max(ratios):.0f}"
-    print(f"ours is {statistics.median(ratios):.0f} times as fast (median of {len(ratios)}, {spread})")
+        seconds, values = timed(lambda: of_ours(prediction, truth, spacing))
+        their_seconds, their_values = timed(lambda: of_medpy(prediction, truth, spacing))
+        np.testing.assert_allclose(values, their_values, rtol=1e-6)
+        ours.append(seconds)
+        theirs.append(their_seconds)
+        print(f"round {number}: unet {seconds:.2f} s, MedPy {their_seconds:.1f} s", flush=True)
+    found = ", ".join(f"{name} {value:.6f} mm" for name, value in zip(MEASURES, values, strict=True))
+    print(f"both find {found}")
+    result = comparison("surface distances", ours, theirs, f"MedPy {version('medpy')}", bar=1 / 25)
+    publish([result], as_json=arguments.json)
 
 
 def lungs() -> tuple[np.ndarray, tuple[float, ...]]:

@@ -22,6 +22,7 @@ counts again.
 from __future__ import annotations
 
 import statistics
+from importlib.metadata import version
 from typing import Any
 
 from compare import Rounds, alternate, parser, publish, run
@@ -73,15 +74,18 @@ def main() -> None:
 
 def speeds(rounds: Rounds, gflop: float) -> list[dict[str, Any]]:
     """GFLOP/s over whole pages, of the work itself, and what the machine can do."""
-    reached = {name: gflop / statistics.median(map(inside, rounds[name])) for name in ("unet, whole pages", "PyTorch")}
-    found = run(peers("limits")).facts
-    named = {
-        "unet over whole pages": reached["unet, whole pages"],
-        "PyTorch over whole pages": reached["PyTorch"],
-        "limit: product of 3072 x 3072 matrices, PyTorch": found["matrix_product"],
-        "limit: 3 x 3 convolution of 128 channels, OpenVINO": found["convolution"],
-    }
-    return [{"question": f"GFLOP/s, {name}", "value": value, "unit": "GFLOP/s"} for name, value in named.items()]
+    ours, peer = (gflop / statistics.median(map(inside, rounds[name])) for name in ("unet, whole pages", "PyTorch"))
+    limits = run(peers("limits")).facts
+    product = ("product of 3072 x 3072 matrices", limits["matrix_product"], with_pytorch())
+    convolution = ("3 x 3 convolution of 128 channels", limits["convolution"], f"OpenVINO {version('openvino')}")
+    lines: list[tuple[str, float | None, float, str]] = [
+        ("arithmetic of predict stack, whole pages", ours, peer, with_pytorch()),
+        *((f"limit, {what}", None, value, name) for what, value, name in (product, convolution)),
+    ]
+    return [
+        {"question": question, "ours": one, "peer": other, "peer_name": name, "unit": "GFLOP/s"}
+        for question, one, other, name in lines
+    ]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """`unet prepare luna16` beside a plain SimpleITK loop that reads and writes, on volumes of LUNA16's size.
 
-    python benchmarks/prepare.py [--rounds 3] [--volumes 8] [--against .nii .nii.gz] [--work DIR]
+    python benchmarks/prepare.py [--rounds 3] [--volumes 8] [--against .nii .nii.gz] [--json] [--work DIR]
 
 Ours pairs, checks, maps labels, hashes, measures and draws besides converting. The plain loop only reads `.mhd` and
 writes: `.nii`, which is the least work there is, and `.nii.gz`, which is what the model zoo's convert_nifti does. All
@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
-import subprocess
 import sys
-import time
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import SimpleITK as sitk
+from compare import Done, alternate, comparison, parser, publish, run
 from standin import SIZE, make_tree
 
 UNET = Path(sys.executable).parent / "unet"
@@ -29,37 +30,38 @@ BYTES = 2 + 1
 
 def main() -> None:
     """Alternate and print the ratios, or be the plain loop."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--volumes", type=int, default=8)
-    parser.add_argument("--against", nargs="+", choices=FORMATS, default=FORMATS)
-    parser.add_argument("--work", type=Path, default=Path("bench-work"))
-    parser.add_argument("--plain", choices=FORMATS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--volumes", type=int, default=8)
+    options.add_argument("--against", nargs="+", choices=FORMATS, default=FORMATS)
+    options.add_argument("--plain", choices=FORMATS, help=argparse.SUPPRESS)
+    arguments = options.parse_args()
     source, target = arguments.work / "luna16", arguments.work / "out"
     if arguments.plain:
         convert(source, target, arguments.plain)
         return
     make_tree(source, arguments.volumes)
-    megabytes = arguments.volumes * VOXELS * BYTES / 1e6
-    speeds: dict[str, list[float]] = {name: [] for name in ("unet", *arguments.against)}
-    for number in range(1, arguments.rounds + 1):
-        for name, found in speeds.items():
+
+    def contestant(name: str) -> Callable[[], Done]:
+        def start() -> Done:
             shutil.rmtree(target, ignore_errors=True)
-            started = time.perf_counter()
-            subprocess.run(command(name, source, target, arguments.work), check=True, capture_output=True)
-            found.append(megabytes / (time.perf_counter() - started))
-        print(
-            f"round {number}: " + ", ".join(f"{name} {found[-1]:.0f} MB/s" for name, found in speeds.items()),
-            flush=True,
-        )
+            return run(command(name, source, target, arguments.work))
+
+        return start
+
+    rounds = alternate({name: contestant(name) for name in ("unet", *arguments.against)}, arguments.rounds)
     shutil.rmtree(target, ignore_errors=True)
-    for name in arguments.against:
-        ratios = [ours / theirs for ours, theirs in zip(speeds["unet"], speeds[name], strict=True)]
-        print(
-            f"{statistics.median(ratios):.2f} times as fast as SimpleITK to {name} "
-            f"(median of {len(ratios)}, {min(ratios):.2f} to {max(ratios):.2f})"
+    megabytes = arguments.volumes * VOXELS * BYTES / 1e6
+    for name, done in rounds.items():
+        print(f"{name}: {megabytes / statistics.median(each.seconds for each in done):.0f} MB/s")
+    seconds = {name: [each.seconds for each in done] for name, done in rounds.items()}
+    peer = f"SimpleITK {version('simpleitk')}"
+    results = [
+        comparison(
+            f"prepare {arguments.volumes} volumes, loop to {name}", seconds["unet"], seconds[name], peer, bar=0.5
         )
+        for name in arguments.against
+    ]
+    publish(results, as_json=arguments.json)
 
 
 def command(name: str, source: Path, target: Path, work: Path) -> list[str]:
