@@ -1,6 +1,6 @@
 """Run all benchmarks, and make a table and a plot of what they find: `make bench`.
 
-    python benchmarks/run.py [--quick] [--only NAME ...] [--redraw]
+    python benchmarks/run.py [--quick | --rounds N] [--only NAME ...] [--redraw]
 
 Each script runs with `--json`. Its lines are kept in `results.json` beside this file; from there the table between the
 two marks in `README.md` and `results.svg` are made, so that one script can be run anew (`--only`) and the rows of the
@@ -32,14 +32,14 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 ROUNDS = {
     "train_step": 3,
     "predict_image": 3,
-    "predict_volume": 3,
+    "predict_volume": 2,
     "start_up": 3,
     "data": 3,
     "measures": 1,
-    "prepare": 3,
+    "prepare": 2,
     "growth": 3,
 }
-"""Of each script; MedPy takes minutes for one."""
+"""Of each script, so that all take about half an hour; MedPy alone takes minutes for one."""
 PACKAGES = {
     "MindSpore": "mindspore",
     "OpenVINO": "openvino",
@@ -55,14 +55,16 @@ COLUMNS = ("question", "ours", "peer", "ratio (low to high)", "bar", "met")
 def main() -> None:
     """Run what is asked for, keep it, and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round each")
+    number = parser.add_mutually_exclusive_group()
+    number.add_argument("--quick", dest="rounds", action="store_const", const=1, help="one round each")
+    number.add_argument("--rounds", type=int, help="so many rounds each")
     parser.add_argument("--only", nargs="+", choices=list(ROUNDS), default=list(ROUNDS))
     parser.add_argument("--redraw", action="store_true", help="run nothing, make the table and the plot anew")
     arguments = parser.parse_args()
     kept: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     failed: list[str] = []
     for name in () if arguments.redraw else arguments.only:
-        rounds = 1 if arguments.quick else ROUNDS[name]
+        rounds = arguments.rounds or ROUNDS[name]
         print(f"\n{name}, {rounds} rounds", flush=True)
         lines, succeeded = results_of(name, ["--rounds", str(rounds)])
         if lines:
