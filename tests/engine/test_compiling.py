@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
+import unetcli
 from unetcli.engine import compiling
 from unetcli.engine.compiling import GraphCache, graph_key
 from unetcli.engine.device import set_up
@@ -74,23 +77,26 @@ WORKER = """
     values = {name: tensor.asnumpy() for name, tensor in tensors.items()}
     values |= {f"scores {number}": value for number, value in enumerate(scores)}
     left = losses, {name: hashlib.sha256(value.tobytes()).hexdigest() for name, value in values.items()}
-    print(json.dumps({"left": left, "taken": taken, "modules": [*sys.modules]}))
+    print(json.dumps({"left": left, "taken": taken, "package": compiling.__file__, "modules": [*sys.modules]}))
 """
 NUM_GRAPHS = 5
 """That the worker wants: a scorer of each of its three engines, another for other tiles, a training step."""
 
 
+is_edited = compiling._is_edited
+
+
 class Worker:
     """A process that trains and scores, in an empty folder."""
 
-    def __init__(self, folder, graphs):
-        self.folder = folder
+    def __init__(self, package, folder, graphs):
+        self.package, self.folder = package, folder
         for name in ("work", "temporary"):
             (folder / name).mkdir(parents=True)
         self._process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(WORKER), *([str(graphs)] if graphs else [])],
             cwd=folder / "work",
-            env=os.environ | {"TMPDIR": str(folder / "temporary")},
+            env=os.environ | {"TMPDIR": str(folder / "temporary"), "PYTHONPATH": str(package)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
@@ -101,7 +107,17 @@ class Worker:
         out, err = self._process.communicate(timeout=300)
         assert (self._process.returncode, err) == (0, "")
         assert [*(self.folder / "work").iterdir(), *(self.folder / "temporary").glob("unet*")] == []
-        return json.loads(out)
+        said = json.loads(out)
+        assert Path(said["package"]).is_relative_to(self.package)
+        return said
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A copy of ours, so that nobody edits it meanwhile."""
+    folder = tmp_path_factory.mktemp("package")
+    shutil.copytree(Path(unetcli.__file__).parent, folder / "unetcli", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +126,19 @@ def graphs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def plain_and_cold(tmp_path_factory, graphs):
+def plain_and_cold(tmp_path_factory, package, graphs):
     """Without a place for graphs; then two processes at the same time that have the same empty one."""
     workers = [
-        Worker(tmp_path_factory.mktemp(str(number)), place) for number, place in enumerate((None, graphs, graphs))
+        Worker(package, tmp_path_factory.mktemp(str(number)), place)
+        for number, place in enumerate((None, graphs, graphs))
     ]
     return [worker.done() for worker in workers]
 
 
 @pytest.fixture(scope="module")
-def warm(tmp_path_factory, plain_and_cold, graphs):
+def warm(tmp_path_factory, plain_and_cold, package, graphs):
     del plain_and_cold  # it has filled the folder
-    return Worker(tmp_path_factory.mktemp("warm"), graphs).done()
+    return Worker(package, tmp_path_factory.mktemp("warm"), graphs).done()
 
 
 def test_keeping_graphs_changes_no_loss_no_weight_and_no_score(plain_and_cold, warm):
@@ -139,17 +156,23 @@ def test_the_first_step_does_not_wait_for_what_only_exports(warm):
     assert not {"onnx", "onnxruntime"} & set(warm["modules"])
 
 
-def test_damaged_graphs_are_compiled_again_and_replaced(plain_and_cold, warm, graphs, tmp_path):
+def test_damaged_graphs_are_compiled_again_and_replaced(plain_and_cold, warm, package, graphs, tmp_path):
     whole = {path: path.read_bytes() for path in graphs.iterdir()}
     for number, (path, content) in enumerate(whole.items()):
         flipped = bytes([*content[:99], content[99] ^ 1, *content[100:]])
         path.write_bytes([content[: len(content) // 2], flipped, b"", b"no graph"][number % 4])
-    again = Worker(tmp_path, graphs).done()
+    again = Worker(package, tmp_path, graphs).done()
     assert again["left"] == plain_and_cold[0]["left"]
     assert not any(again["taken"])
     assert whole.keys() == set(graphs.iterdir())
     assert all(compiling._read(path) is not None for path in whole)
     assert warm["taken"] == NUM_GRAPHS * [True]
+
+
+@pytest.fixture(autouse=True)
+def unedited(monkeypatch):
+    """Somebody may be at work on the source while the tests run."""
+    monkeypatch.setattr(compiling, "_is_edited", lambda: False)
 
 
 def small_cell(value):
@@ -271,6 +294,36 @@ def test_whatever_changes_a_graph_changes_its_key_and_only_that(key_of):
     # weights, and the rates that the table holds, are handed to a graph; without decay the two Adams are one
     assert plain == key_of(optimizer__name="adam")
     assert plain == key_of() == key_of(train__seed=2) == key_of(optimizer__learning_rate=0.5)
+
+
+def test_a_source_that_is_edited_meanwhile_keeps_and_takes_nothing(tmp_path, monkeypatch):
+    assert scaled(GraphCache(tmp_path / "graphs", {}), 7) == [7, 14, 28]
+    source = tmp_path / "package" / "models" / "part.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("x = 1")  # newer than this process
+    monkeypatch.setattr(compiling, "__file__", str(tmp_path / "package" / "engine" / "compiling.py"))
+    monkeypatch.setattr(compiling, "_is_edited", is_edited)
+    monkeypatch.setattr(compiling, "_read", pytest.fail)
+    assert [scaled(GraphCache(tmp_path / "graphs", {}), value) for value in (7, 8)] == [[7, 14, 28], [8, 16, 32]]
+    assert len(list((tmp_path / "graphs").iterdir())) == 1
+
+
+def test_another_source_or_environment_is_another_key(tmp_path, monkeypatch):
+    for room in ("config", "engine", "models"):
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "part.py").write_text("x = 1")
+    monkeypatch.setattr(compiling, "__file__", str(tmp_path / "engine" / "compiling.py"))
+    surroundings = compiling._surroundings.__wrapped__
+    plain = surroundings()
+    (tmp_path / "config" / "part.py").write_text("x = 2")  # what it decides is in the cells
+    monkeypatch.setenv("MS_OM_PATH", str(tmp_path))
+    assert surroundings() == plain
+    (tmp_path / "models" / "part.py").write_text("x = 2")
+    edited = surroundings()
+    (tmp_path / "models" / "part.py").rename(tmp_path / "models" / "other.py")
+    renamed = surroundings()
+    monkeypatch.setenv("MS_DEV_SIDE_EFFECT_LOAD_ELIM", "3")
+    assert len({plain, edited, renamed, surroundings()}) == 4
 
 
 def test_a_training_step_and_a_scorer_are_compiled_once_for_each_size(start, toy_batches, tmp_path):

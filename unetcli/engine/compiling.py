@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mindspore
+import psutil
 from mindspore import Parameter, Tensor, nn, ops, train
 from mindspore.graph import api
 
@@ -70,13 +71,13 @@ class GraphCache:
             return
         compiled.add(shapes)
         exchange = _exchange()
-        if exchange is None:
+        if exchange is None or _is_edited():
             return
         key = graph_key(cell, inputs, self._facts)
         path = self._folder / f"{key}{_SUFFIX}"
         kept = _read(path)
         made = exchange.compile(cell, inputs, key, kept)
-        if made is not None and kept is None:
+        if made is not None and kept is None and not _is_edited():
             _write(path, made)
 
 
@@ -143,14 +144,27 @@ def _described(tensor: Tensor) -> str:
 
 @functools.cache
 def _surroundings() -> str:
-    """Versions, machine and source."""
-    package = Path(__file__).parents[1]
+    """Versions, machine, source, and what MindSpore is told by its environment; not where it leaves failed graphs."""
     digest = hashlib.sha256()
-    for path in sorted(path for room in _ROOMS for path in (package / room).rglob("*.py")):
-        digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
+    for path in _sources():
+        digest.update(f"{path.parent.name}/{path.name}\0".encode() + path.read_bytes())
     versions = [metadata.version(name) for name in ("mindspore", "unetcli")]
     machine = [platform.system(), platform.machine(), platform.python_version()]
-    return json.dumps([*versions, *machine, digest.hexdigest()])
+    told = sorted(item for item in os.environ.items() if item[0].startswith("MS_") and item[0] != "MS_OM_PATH")
+    return json.dumps([*versions, *machine, digest.hexdigest(), told])
+
+
+def _sources() -> list[Path]:
+    return sorted(path for room in _ROOMS for path in (Path(__file__).parents[1] / room).rglob("*.py"))
+
+
+def _is_edited() -> bool:
+    """Whether the source has changed since this process began.
+
+    MindSpore reads it when it compiles, Python when it imports; between the two a graph belongs to neither.
+    """
+    started = psutil.Process().create_time()
+    return any(path.stat().st_mtime > started for path in _sources())
 
 
 def _is_on_by_environment() -> bool:
