@@ -217,6 +217,15 @@ def test_no_room_for_temporary_files_is_silently_done_without(tmp_path, monkeypa
     assert not (tmp_path / "graphs").exists()
 
 
+def test_a_disk_that_is_full_by_then_is_silently_done_without(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    assert scaled(GraphCache(tmp_path / "graphs", {}), 9) == [9, 18, 36]
+    assert not (tmp_path / "graphs").exists()
+
+
 @pytest.mark.parametrize("name", ["MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"])
 def test_a_cache_that_the_user_has_on_is_left_alone(tmp_path, monkeypatch, name):
     monkeypatch.setenv(name, "1")

@@ -76,7 +76,9 @@ class GraphCache:
         key = graph_key(cell, inputs, self._facts)
         path = self._folder / f"{key}{_SUFFIX}"
         kept = _read(path)
-        made = exchange.compile(cell, inputs, key, kept)
+        made = None
+        with contextlib.suppress(OSError):  # of a full disk; the cell is then compiled when it is called
+            made = exchange.compile(cell, inputs, key, kept)
         if made is not None and kept is None and not _is_edited():
             _write(path, made)
 
