@@ -5,9 +5,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
-from unetcli.engine.export import SUFFIXES, check_format, open_model
+from unetcli.engine.export import SUFFIXES, check_format, mend_onnx, open_mindir
 from unetcli.errors import ConfigError, DeviceError, RunError
+from unetcli.runtimes import open_model
 
 STATIC, DYNAMIC = (1, 1, 16, 16), (None, 1, None, None)
 
@@ -41,9 +43,13 @@ def tiles_of(rng, *shape):
     return rng.normal(size=shape).astype(np.float32)
 
 
+def open_file(path):
+    return open_mindir(path) if path.suffix == ".mindir" else open_model(path, "onnxruntime")
+
+
 @pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
 def test_a_static_file_agrees_with_the_engine(engine, exported, rng, file_format):
-    model = open_model(exported / f"static{SUFFIXES[file_format]}", file_format)
+    model = open_file(exported / f"static{SUFFIXES[file_format]}")
     for _ in range(2):
         tiles = tiles_of(rng, *STATIC)
         scores = engine.predict(tiles)
@@ -53,7 +59,7 @@ def test_a_static_file_agrees_with_the_engine(engine, exported, rng, file_format
 
 @pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
 def test_a_dynamic_file_agrees_at_any_batch_and_size(engine, exported, rng, file_format):
-    model = open_model(exported / f"dynamic{SUFFIXES[file_format]}", file_format)
+    model = open_file(exported / f"dynamic{SUFFIXES[file_format]}")
     for shape in ((3, 1, 16, 16), (1, 1, 22, 30)):
         tiles = tiles_of(rng, *shape)
         np.testing.assert_allclose(model(tiles), engine.predict(tiles), atol=1e-5)
@@ -91,7 +97,7 @@ def test_the_sizes_that_the_original_network_takes_are_exported(start, rng, tmp_
     tiles = tiles_of(rng, 2, 1, 22, 20)
     scores = engine.predict(tiles)
     assert scores.shape == (2, 2, 6, 4)
-    np.testing.assert_allclose(open_model(path, file_format)(tiles), scores, atol=1e-5)
+    np.testing.assert_allclose(open_file(path)(tiles), scores, atol=1e-5)
 
 
 def test_open_axes_are_exported_at_a_size_that_the_network_takes(engine, start, tmp_path, monkeypatch):
@@ -144,12 +150,66 @@ def test_what_mindspore_cannot_export_is_told_in_a_line_and_leaves_the_old_file(
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
-@pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
 @pytest.mark.parametrize("fault", ["missing", "empty", "garbage", "truncated"])
-def test_a_broken_model_file_is_refused(exported, tmp_path, file_format, fault):
-    path = tmp_path / f"model{SUFFIXES[file_format]}"
-    whole = (exported / f"static{path.suffix}").read_bytes()
+def test_a_broken_mindir_file_is_refused(exported, tmp_path, fault):
+    path = tmp_path / "model.mindir"
+    whole = (exported / "static.mindir").read_bytes()
     if fault != "missing":
         path.write_bytes({"empty": b"", "garbage": b"\x07garbage" * 40, "truncated": whole[: len(whole) // 2]}[fault])
-    with pytest.raises(RunError, match=rf"model{path.suffix}: .* cannot load it"):
-        open_model(path, file_format)
+    with pytest.raises(RunError, match=r"model.mindir: .* cannot load it"):
+        open_mindir(path)
+
+
+def mended(path, nodes, weights, shape):
+    """What `mend_onnx` makes of a file, written as MindSpore 2.10 would: the file and the kinds of its operations."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+    constants = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "graph", values[:1], values[1:], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=4), path)
+    mend_onnx(path, [None, shape[1], *[None] * (len(shape) - 2)])
+    return path, [node.op_type for node in onnx.load(path).graph.node]
+
+
+def test_a_prelu_in_four_operations_becomes_one(tmp_path, rng):
+    nodes = [
+        helper.make_node("Relu", ["x"], ["positive"]),
+        helper.make_node("Sub", ["x", "positive"], ["negative"]),
+        helper.make_node("Mul", ["slope", "negative"], ["scaled"]),
+        helper.make_node("Add", ["positive", "scaled"], ["y"]),
+    ]
+    path, operations = mended(tmp_path / "prelu.onnx", nodes, {"slope": np.array([0.25])}, (1, 2, 4, 4))
+    x = tiles_of(rng, 3, 2, 5, 6)
+    assert operations == ["LeakyRelu"]
+    np.testing.assert_allclose(open_file(path)(x), np.where(x > 0, x, 0.25 * x), rtol=1e-6)
+
+
+def test_a_relu_stays_one(tmp_path):
+    nodes = [helper.make_node("Relu", ["x"], ["z"]), helper.make_node("Mul", ["z", "z"], ["y"])]
+    assert mended(tmp_path / "relu.onnx", nodes, {}, (1, 2, 4, 4))[1] == ["Relu", "Mul"]
+
+
+def test_a_softmax_over_the_channels_needs_no_transposition(tmp_path, rng):
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Softmax", ["last"], ["scores"], axis=3),
+        helper.make_node("Transpose", ["scores"], ["y"], perm=[0, 3, 1, 2]),
+    ]
+    path, operations = mended(tmp_path / "softmax.onnx", nodes, {}, (1, 3, 4, 4))
+    x = tiles_of(rng, 2, 3, 5, 6)
+    expected = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    assert operations == ["Softmax"]
+    np.testing.assert_allclose(open_file(path)(x), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mixes", "groups"), [(False, 3), (True, 1)])
+def test_an_upsampling_that_mixes_no_channels_gets_groups(tmp_path, rng, mixes, groups):
+    weight = np.eye(3)[:, :, None, None] * rng.uniform(1, 2, (2, 2))
+    weight[0, 1, 0, 0] = mixes
+    attributes = {"kernel_shape": [2, 2], "strides": [2, 2], "group": 1, "pads": [0, 0, 0, 0], "output_padding": [0, 0]}
+    nodes = [helper.make_node("ConvTranspose", ["x", "weight"], ["y"], **attributes, output_shape=[1, 3, 8, 8])]
+    path, _ = mended(tmp_path / "upsampling.onnx", nodes, {"weight": weight}, (1, 3, 4, 4))
+    x = tiles_of(rng, 1, 3, 4, 4)
+    expected = np.einsum("nihw,iokl->nohkwl", x, weight).reshape(1, 3, 8, 8)
+    (node,) = onnx.load(path).graph.node
+    assert next(attribute.i for attribute in node.attribute if attribute.name == "group") == groups
+    np.testing.assert_allclose(open_file(path)(x), expected, rtol=1e-5)
