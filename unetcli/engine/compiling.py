@@ -195,7 +195,7 @@ class _Exchange:
             graph = place / f"compile_cache_{self._count}.mindir"
             if known is not None:
                 graph.write_bytes(known)
-            self._count += 1
+            self._count += 1  # also where it fails
             cell.compile(*inputs)
             return graph.read_bytes() if graph.is_file() else None
 
@@ -217,15 +217,15 @@ def _in_place(folder: Path, key: str) -> Generator[Path]:
     here: what MindSpore would find by itself begins at the script of the process, which need not be one of Python.
     """
     place = folder / "rank_0" / "graph_cache"
-    place.mkdir(parents=True)
     program = folder / "program.py"
-    program.write_bytes(f'"{key}"\n'.encode())
-    inner = hashlib.sha256(program.read_bytes()).hexdigest()
-    (place / "compile_dependency.hash").write_bytes(hashlib.sha256(inner.encode()).hexdigest().encode())
     script = api.entry_script_path
-    api.entry_script_path = str(program)
-    mindspore.set_context(enable_compile_cache=True, compile_cache_path=str(folder))
     try:
+        place.mkdir(parents=True)
+        program.write_bytes(f'"{key}"\n'.encode())
+        inner = hashlib.sha256(program.read_bytes()).hexdigest()
+        (place / "compile_dependency.hash").write_bytes(hashlib.sha256(inner.encode()).hexdigest().encode())
+        api.entry_script_path = str(program)
+        mindspore.set_context(enable_compile_cache=True, compile_cache_path=str(folder))
         yield place
     finally:
         mindspore.set_context(enable_compile_cache=False)
