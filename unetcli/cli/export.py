@@ -141,12 +141,14 @@ def _prove(engine: Engine, path: Path, file_format: str, images: list[NDArray[An
     """Run the file and the engine over the same images, tile by tile."""
     from unetcli.cli.networks import Member
     from unetcli.cli.segmenting import segmenter
-    from unetcli.engine.export import open_model
+    from unetcli.engine.export import open_mindir
     from unetcli.errors import RunError
     from unetcli.evaluation import compare
+    from unetcli.runtimes import open_model
 
     config = _proving_config(engine.config, dynamic=dynamic)
-    exported = segmenter([Member(open_model(path, file_format), config)], tta=False)
+    run = open_model(path, "onnxruntime") if file_format == "ONNX" else open_mindir(path)
+    exported = segmenter([Member(run, config)], tta=False)
     agreement = compare(images, segmenter([Member(engine.predict, config)], tta=False).scores, exported.scores)
     if not agreement.is_close:
         raise RunError(

@@ -1,20 +1,18 @@
 """Model files: written by MindSpore, mended where its exporter falls short, and opened again to be checked."""
 
 # pyright: standard, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# MindSpore 2.10 says that a cell returns nearly anything or None, and ONNX Runtime's errors are not typed
+# MindSpore 2.10 says that a cell returns nearly anything or None
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mindspore
 import numpy as np
 import onnx
-import onnxruntime
 from mindspore import Tensor, nn
-from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from unetcli.errors import ConfigError, DeviceError, RunError
 from unetcli.files import replacing
@@ -25,15 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
-_ONNX_ERRORS = (
-    state.Fail,
-    state.InvalidArgument,
-    state.InvalidGraph,
-    state.InvalidProtobuf,
-    state.NoSuchFile,
-    state.NotImplemented,
-    state.RuntimeException,
-)
 
 
 def export_model(
@@ -195,25 +184,3 @@ def open_mindir(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float3
     except (RuntimeError, ValueError) as error:
         raise RunError(f"{path}: MindSpore cannot load it: {error}") from error
     return lambda tiles: graph(Tensor(np.ascontiguousarray(tiles))).asnumpy()
-
-
-def open_model(path: Path, file_format: str) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """The same out of an exported file: MindSpore for MINDIR, ONNX Runtime for ONNX.
-
-    Raises:
-        RunError: If the file cannot be loaded.
-    """
-    return _open_onnx(path) if file_format == "ONNX" else open_mindir(path)
-
-
-def _open_onnx(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except _ONNX_ERRORS as error:
-        raise RunError(f"{path}: ONNX Runtime cannot load it: {error}") from error
-    name = session.get_inputs()[0].name
-
-    def run(tiles: NDArray[np.float32]) -> Any:
-        return session.run(None, {name: np.ascontiguousarray(tiles)})[0]
-
-    return run
