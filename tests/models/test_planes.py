@@ -10,7 +10,7 @@ from mindspore import Tensor, nn
 from unetcli.config import LossSettings, ModelSettings
 from unetcli.models import build_loss, build_model
 from unetcli.models.layers import ImageLayers
-from unetcli.models.planes import PlaneLayers
+from unetcli.models.planes import PlaneLayers, Turn
 
 BASE = ModelSettings(in_channels=2, num_classes=3, base_channels=2, depth=3)
 THICK = {"strides": ((1, 2), (2, 2)), "kernels": ((1, 3), (3, 3), (3, 3))}
@@ -24,7 +24,6 @@ NETWORKS = {
     "deep supervision": {"deep_supervision": True},
 }
 few = settings(max_examples=20)
-one_to_three = st.sampled_from((1, 2, 3))
 
 
 def both(build) -> tuple[nn.Cell, nn.Cell]:
@@ -68,7 +67,7 @@ def image(channels: int, size: tuple[int, ...], batch: int = 2) -> np.ndarray:
     size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
     kernel=st.tuples(st.sampled_from((1, 3)), st.sampled_from((1, 3))),
     stride=st.tuples(st.sampled_from((1, 2)), st.sampled_from((1, 2))),
-    channels=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    channels=st.tuples(st.integers(1, 5), st.integers(1, 5)) | st.sampled_from(((130, 64), (64, 130))),
     padded=st.booleans(),
     has_bias=st.booleans(),
 )
@@ -79,6 +78,13 @@ def test_a_convolution_and_its_gradients_are_those_of_mindspore(size, kernel, st
         return layers(padded, "batch").convolution(*channels, kernel, stride=stride, has_bias=has_bias)
 
     assert_same(both(build), image(channels[0], size))
+
+
+def test_weights_are_turned_round_along_their_spatial_axes(rng):
+    for kernel in ((3, 1), (2, 3), (3, 2, 3)):
+        weight = rng.standard_normal((3, 2, *kernel), dtype=np.float32)
+        expected = np.flip(weight, tuple(range(2, weight.ndim)))
+        np.testing.assert_array_equal(Turn(kernel)(Tensor(weight)).asnumpy(), expected)
 
 
 @pytest.mark.parametrize("update", NETWORKS.values(), ids=NETWORKS.keys())
@@ -99,9 +105,16 @@ def test_one_checkpoint_serves_both_targets_and_they_learn_the_same(update):
         np.testing.assert_allclose(tensor, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
-def test_a_compiled_network_has_the_gradients_of_the_standard_one(ndim):
-    network_settings = BASE.model_copy(update={"ndim": ndim, "depth": 2})
+@pytest.mark.parametrize(
+    ("ndim", "update"),
+    [
+        (2, {}),
+        (3, {}),
+        (3, {"architecture": "unet_residual", "kernels": ((1, 3, 3), (3, 3, 3)), "strides": ((1, 2, 2),)}),
+    ],
+)
+def test_a_compiled_network_has_the_gradients_of_the_standard_one(ndim, update):
+    network_settings = BASE.model_copy(update={"ndim": ndim, "depth": 2, "base_channels": 6, **update})
     x = Tensor(image(2, (4, 6, 8)[-ndim:]))
     labels = Tensor(np.random.default_rng(6).integers(0, 3, (2, *x.shape[2:])).astype(np.int32))
     value, gradients = learn(build_model(network_settings, seed=1).set_train(True), x, labels)
