@@ -57,6 +57,27 @@ def test_one_tile_fewer_would_break_the_overlap(data):
     assert fewer * tile - (fewer - 1) * overlap < length
 
 
+@given(st.data())
+def test_tiles_begin_at_multiples_of_a_step_and_keep_the_overlap(data):
+    step = data.draw(st.integers(1, 8))
+    tile = data.draw(st.integers(step, 64))
+    overlap = data.draw(st.integers(0, tile - step))
+    length = tile + step * data.draw(st.integers(0, 100))
+
+    starts = tile_starts(length, tile, overlap, step)
+
+    assert starts[0] == 0
+    assert starts[-1] == length - tile
+    assert all(0 < b - a <= tile - overlap and b % step == 0 for a, b in pairwise(starts))
+
+
+def test_an_axis_that_does_not_end_at_a_step_is_refused():
+    with pytest.raises(ValueError, match="not 8 px and a multiple of 4 px more"):
+        tile_starts(18, 8, 2, 4)
+    with pytest.raises(ValueError, match=r"must be in \[0, 4\]"):
+        tile_starts(16, 8, 5, 4)
+
+
 @pytest.mark.parametrize(("length", "tile", "overlap"), [(10, 11, 0), (10, 5, 5), (10, 5, -1), (0, 1, 0)])
 def test_tile_starts_refuses_what_cannot_be_placed(length, tile, overlap):
     with pytest.raises(ValueError, match=r"px"):

@@ -175,6 +175,9 @@ def test_an_image_of_the_wrong_kind_is_refused(image, error):
         (((8, 8), (-1, 0), "gaussian", 1, 0), "overlap must be of 0 px"),
         (((8, 8), (4, 0), "gaussian", 1, 2), "overlap must be of 0 px"),
         (((8, 8), (4,), "gaussian", 1, 0), "overlap must have"),
+        (((8, 8), (5, 4), "gaussian", 1, 0, (4, 4)), "overlap must be of 0 px"),
+        (((8, 8), (4, 4), "gaussian", 1, 0, (4,)), "step must have"),
+        (((8, 8), (4, 4), "gaussian", 1, 0, (4, 0)), "step must have"),
         (((8, 8), (4, 4), "linear", 1, 0), "blending"),
         (((8, 8), (4, 4), "gaussian", 0, 0), "batch_size"),
         (((8, 8), (0, 0), "gaussian", 1, 4), "tile_size"),
@@ -216,3 +219,16 @@ def test_neighbours_repeat_as_many_pixels_as_the_plan_says_along_each_axis():
     )
 
     assert [divmod(int(first), 30) for first in firsts] == [(0, 0), (0, 14), (10, 0), (10, 14)]
+
+
+def test_an_image_is_continued_by_mirroring_to_where_the_last_step_ends():
+    image = np.arange(1, 12, dtype=np.float32).reshape(1, 11)
+    seen = []
+
+    scores = predict_image(
+        image, lambda tiles: seen.extend(tiles[:, 0]) or tiles, TilePlan((8,), (2,), "constant", 1, step=(4,))
+    )
+
+    # 11 px are two tiles of 12 px, with half a pixel more at each end, rounded down
+    np.testing.assert_array_equal(seen, [[1, 2, 3, 4, 5, 6, 7, 8], [5, 6, 7, 8, 9, 10, 11, 10]])
+    np.testing.assert_array_equal(scores, image)

@@ -14,7 +14,7 @@ Blending = Literal["gaussian", "constant"]
 LEAST_WEIGHT = 1e-3
 
 
-def tile_starts(length: int, tile: int, min_overlap: int) -> tuple[int, ...]:
+def tile_starts(length: int, tile: int, min_overlap: int, step: int = 1) -> tuple[int, ...]:
     """Place the fewest tiles that cover an axis, evenly spread.
 
     Spreading them keeps the last overlap like the others; shifting only the last tile back would blend
@@ -24,20 +24,24 @@ def tile_starts(length: int, tile: int, min_overlap: int) -> tuple[int, ...]:
         length: Size of the axis in pixels.
         tile: Size of one tile in pixels.
         min_overlap: Least overlap of neighbours in pixels.
+        step: Tiles begin at multiples of it.
 
     Returns:
         First pixel of each tile, ascending. The first is 0, the last is `length - tile`.
 
     Raises:
-        ValueError: If the axis is shorter than a tile, or `min_overlap` is not in [0, tile).
+        ValueError: If the axis is shorter than a tile, `min_overlap` is not in [0, tile - step], or the last tile
+            would not begin at a multiple of the step.
     """
-    if not 0 <= min_overlap < tile:
-        raise ValueError(f"min_overlap must be in [0, {tile}) for tiles of {tile} px, got {min_overlap}")
+    if not 0 <= min_overlap <= tile - step:
+        raise ValueError(f"min_overlap must be in [0, {tile - step}] for tiles of {tile} px, got {min_overlap}")
     if length < tile:
         raise ValueError(f"axis of {length} px is shorter than one {tile} px tile; pad it first")
-    last = length - tile
-    gaps = math.ceil(last / (tile - min_overlap))
-    return tuple(i * last // gaps for i in range(gaps + 1)) if gaps else (0,)
+    last, surplus = divmod(length - tile, step)
+    if surplus:
+        raise ValueError(f"axis of {length} px is not {tile} px and a multiple of {step} px more; pad it first")
+    gaps = math.ceil(last / ((tile - min_overlap) // step))
+    return tuple(i * last // gaps * step for i in range(gaps + 1)) if gaps else (0,)
 
 
 def axis_weights(length: int, blending: Blending) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 The function may be a network, an exported model, or a lambda; nothing here knows which.
 """
 
+from unetcli.inference.automatic import TileRules, common_tiles, effective_halo, largest_tiles, tile_cost
 from unetcli.inference.blending import Slab
 from unetcli.inference.ensembles import average
 from unetcli.inference.memory import MemoryPlan, PredictorCost, Work, bytes_as_text, fit_memory, plan_memory
@@ -23,16 +24,20 @@ __all__ = [
     "Slab",
     "Symmetries",
     "TilePlan",
+    "TileRules",
     "Work",
     "ahead",
     "average",
     "behind",
     "bytes_as_text",
     "clean",
+    "common_tiles",
+    "effective_halo",
     "fill_holes",
     "fit_memory",
     "keep_largest",
     "labels_of",
+    "largest_tiles",
     "over_symmetries",
     "plan_memory",
     "predict_image",
@@ -40,4 +45,5 @@ __all__ = [
     "predict_slabs",
     "remove_small",
     "symmetries_of",
+    "tile_cost",
 ]

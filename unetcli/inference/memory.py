@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from unetcli.core.tiling import even_batch_size
 from unetcli.errors import ConfigError
 from unetcli.inference.blending import piece_bytes
 from unetcli.inference.postprocess import scratch_bytes
-from unetcli.inference.tiles import Layout, TilePlan, lay_out
+from unetcli.inference.tiles import TilePlan, canvas_of, starts_of
 
 FLOAT32 = 4
 DOUBLE = 8
@@ -97,9 +98,14 @@ class MemoryPlan:
     seconds: float
 
     @property
+    def at_work_bytes(self) -> int:
+        """Of the tiles at work, inside the predictor and around it."""
+        return self.sums_bytes + self.batch_bytes
+
+    @property
     def peak_bytes(self) -> int:
         """The most that the process will hold."""
-        passing = max(self.sums_bytes + self.batch_bytes, self.scratch_bytes, self.writing_bytes)
+        passing = max(self.at_work_bytes, self.scratch_bytes, self.writing_bytes)
         return self.resident_bytes + self.image_bytes + self.labels_bytes + passing
 
     def describe(self) -> tuple[str, ...]:
@@ -136,22 +142,27 @@ def plan_memory(work: Work, tiles: TilePlan, cost: PredictorCost) -> MemoryPlan:
     """
     if len(work.shape) != 1 + len(tiles.tile_size):
         raise ValueError(f"image must be (C, *S) with S like the tile {tiles.tile_size}, got {work.shape}")
-    layout = lay_out(work.shape[1:], tiles)
+    canvas = canvas_of(work.shape[1:], tiles)
+    starts = starts_of(canvas, tiles)
+    num_tiles = math.prod(map(len, starts))
+    batch_size = even_batch_size(num_tiles, tiles.batch_size)
+    num_batches = math.ceil(num_tiles / batch_size)
     num_pixels = math.prod(work.shape[1:])
+    tile_bytes = _tile_bytes(work, tiles, is_only=num_batches == 1) + cost.tile_bytes
     return MemoryPlan(
         tiles=tiles,
-        num_tiles=layout.num_tiles,
-        num_batches=layout.num_batches,
-        num_slabs=len(layout.axis_starts[0]),
+        num_tiles=num_tiles,
+        num_batches=num_batches,
+        num_slabs=len(starts[0]),
         slab_rows=tiles.output_size[0],
         resident_bytes=cost.resident_bytes,
         image_bytes=work.shape[0] * num_pixels * work.dtype.itemsize,
         labels_bytes=num_pixels * (1 + work.keeps_scores * work.num_classes * FLOAT32),
-        sums_bytes=_sums_bytes(work, tiles, layout),
-        batch_bytes=layout.batch_size * (_tile_bytes(work, tiles, layout) + cost.tile_bytes),
+        sums_bytes=_sums_bytes(work, tiles, canvas) if num_tiles > 1 else 0,
+        batch_bytes=batch_size * tile_bytes,
         scratch_bytes=scratch_bytes(num_pixels) if work.cleans else 0,
         writing_bytes=COPIES * num_pixels if work.writes else 0,
-        seconds=layout.num_batches * layout.batch_size * work.num_forms * cost.seconds_per_tile,
+        seconds=num_batches * batch_size * work.num_forms * cost.seconds_per_tile,
     )
 
 
@@ -189,25 +200,22 @@ def bytes_as_text(number: int, *, up: bool = False) -> str:
     return f"{(math.ceil(value) if up else round(value)) / digits:g} {name}"
 
 
-def _sums_bytes(work: Work, tiles: TilePlan, layout: Layout) -> int:
+def _sums_bytes(work: Work, tiles: TilePlan, canvas: tuple[int, ...]) -> int:
     """The sums of one tile's height, the weights of a row, and a few rows as they are finished."""
-    if layout.num_tiles == 1:
-        return 0
-    row, height = math.prod(layout.canvas[1:]), tiles.output_size[0]
+    row, height = math.prod(canvas[1:]), tiles.output_size[0]
     return FLOAT32 * work.num_classes * height * row + DOUBLE * row + piece_bytes(height, row)
 
 
-def _tile_bytes(work: Work, tiles: TilePlan, layout: Layout) -> int:
+def _tile_bytes(work: Work, tiles: TilePlan, *, is_only: bool) -> int:
     """A tile as stored and as float32, and its scores twice; one more of both where forms are averaged.
 
     And where there are several batches, one more of the tiles as stored, which are cut ahead, and one more of the
     scores, which are blended behind.
     """
-    averages, waits = int(work.num_forms > 1), int(layout.num_batches > 1)
+    more = int(work.num_forms > 1) + (not is_only)
     values = work.shape[0] * math.prod(tiles.tile_size)
     scores = work.num_classes * math.prod(tiles.output_size)
-    stored = (1 + averages + waits) * values * work.dtype.itemsize
-    return stored + FLOAT32 * values + (2 + averages + waits) * FLOAT32 * scores
+    return (1 + more) * values * work.dtype.itemsize + FLOAT32 * values + (2 + more) * FLOAT32 * scores
 
 
 def _counted(number: int, one: str, many: str = "") -> str:

@@ -19,7 +19,8 @@ Scores = NDArray[np.float32]
 Predictor = Callable[[NDArray[Any]], Scores]
 """From tiles `(N, C, *S)` to scores `(N, K, *S')`, S' smaller than S by the margin at each side.
 
-Tiles come in the type of their image; what normalises them is a part of the predictor.
+Tiles come in the type of their image; what normalises them is a part of the predictor. Scores are blended while the
+next are made, so that each call must return memory of its own.
 """
 
 Starts = tuple[tuple[int, ...], ...]
@@ -39,6 +40,8 @@ class TilePlan:
         blending: How overlapping outputs are averaged: 'gaussian' or 'constant'.
         batch_size: Most tiles given to the predictor at once.
         margin: Pixels that the predictor eats at each side of a tile; 0 if its output is as large as its input.
+        step: Tiles begin at multiples of it along each axis; at any pixel if it is empty. With the stride of a
+            network, neighbours pool the same pixels together, and agree where both see far enough.
 
     Raises:
         ValueError: If a value is out of range.
@@ -49,6 +52,7 @@ class TilePlan:
     blending: Blending
     batch_size: int
     margin: int = 0
+    step: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.margin < 0:
@@ -57,8 +61,11 @@ class TilePlan:
             raise ValueError(f"tile_size {self.tile_size} must be more than twice the margin of {self.margin} px")
         if len(self.overlap) != len(self.tile_size):
             raise ValueError(f"overlap must have a number for each axis of {self.tile_size}, got {self.overlap}")
-        if any(not 0 <= repeated < length for repeated, length in zip(self.overlap, self.output_size, strict=True)):
-            raise ValueError(f"overlap must be of 0 px to less than the output {self.output_size}, got {self.overlap}")
+        if len(self.steps) != len(self.tile_size) or min(self.steps) < 1:
+            raise ValueError(f"step must have a positive number for each axis of {self.tile_size}, got {self.step}")
+        most = tuple(length - step for length, step in zip(self.output_size, self.steps, strict=True))
+        if any(not 0 <= repeated <= limit for repeated, limit in zip(self.overlap, most, strict=True)):
+            raise ValueError(f"overlap must be of 0 px to {most}, which is less than the output, got {self.overlap}")
         if self.blending not in get_args(Blending):
             raise ValueError(f"blending must be one of {get_args(Blending)}, got {self.blending!r}")
         if self.batch_size < 1:
@@ -81,6 +88,11 @@ class TilePlan:
         return cls(tile_size, overlap, blending, batch_size, margin)
 
     @property
+    def steps(self) -> tuple[int, ...]:
+        """`step`, or 1 along every axis."""
+        return self.step or (1,) * len(self.tile_size)
+
+    @property
     def output_size(self) -> tuple[int, ...]:
         """Pixels along each axis that one tile gives scores for."""
         return tuple(length - 2 * self.margin for length in self.tile_size)
@@ -88,7 +100,10 @@ class TilePlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """The tiles of one image, in pixels of the canvas: the image, or one tile's output where that is larger.
+    """The tiles of one image, in pixels of the canvas.
+
+    That is the image, or one tile's output where that is larger; and some pixels more where tiles begin at every so
+    many only.
 
     Args:
         indices: For each axis, the pixel of the image that stands at each place of the mirrored input.
@@ -131,17 +146,14 @@ def check_image(image: NDArray[Any], plan: TilePlan) -> None:
 
 
 def lay_out(size: tuple[int, ...], plan: TilePlan) -> Layout:
-    """Place tiles over an image of `size`, in its middle if it is smaller than the output of one."""
-    canvas = tuple(max(pair) for pair in zip(size, plan.output_size, strict=True))
+    """Place tiles over an image of `size`, in the middle of the canvas."""
+    canvas = canvas_of(size, plan)
     before = tuple((whole - length) // 2 for whole, length in zip(canvas, size, strict=True))
     indices = tuple(
         mirrored_indices(length, first + plan.margin, whole - length - first + plan.margin)
         for length, whole, first in zip(size, canvas, before, strict=True)
     )
-    axis_starts = tuple(
-        tile_starts(whole, output, repeated)
-        for whole, output, repeated in zip(canvas, plan.output_size, plan.overlap, strict=True)
-    )
+    axis_starts = starts_of(canvas, plan)
     return Layout(
         indices=indices,
         canvas=canvas,
@@ -149,6 +161,20 @@ def lay_out(size: tuple[int, ...], plan: TilePlan) -> Layout:
         axis_starts=axis_starts,
         batch_size=even_batch_size(math.prod(map(len, axis_starts)), plan.batch_size),
     )
+
+
+def canvas_of(size: tuple[int, ...], plan: TilePlan) -> tuple[int, ...]:
+    """The size of the canvas of an image of `size`: one tile's output, and as many steps as reach its end."""
+    return tuple(
+        output + math.ceil(max(length - output, 0) / step) * step
+        for length, output, step in zip(size, plan.output_size, plan.steps, strict=True)
+    )
+
+
+def starts_of(canvas: tuple[int, ...], plan: TilePlan) -> tuple[tuple[int, ...], ...]:
+    """The first pixel of the tiles along each axis of the canvas."""
+    axes = zip(canvas, plan.output_size, plan.overlap, plan.steps, strict=True)
+    return tuple(tile_starts(*axis) for axis in axes)
 
 
 def scored_batches(
