@@ -12,6 +12,7 @@ from unetcli.inference.postprocess import Changes, Cleaning, clean, fill_holes, 
 from unetcli.inference.slabs import labels_of, predict_image, predict_labels, predict_slabs
 from unetcli.inference.symmetries import Symmetries, over_symmetries, symmetries_of
 from unetcli.inference.tiles import OnTile, Predictor, Scores, TilePlan
+from unetcli.inference.uniform import once_for_uniform
 
 __all__ = [
     "Changes",
@@ -38,6 +39,7 @@ __all__ = [
     "keep_largest",
     "labels_of",
     "largest_tiles",
+    "once_for_uniform",
     "over_symmetries",
     "plan_memory",
     "predict_image",
