@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from unetcli.framework import prepare_process
+from unetcli.framework import hold_instructions, prepare_process
 
 # neither what a user has kept, nor anything for a user to find
 caches = tempfile.TemporaryDirectory(prefix="unet-tests-")
 atexit.register(caches.cleanup)
 os.environ["XDG_CACHE_HOME"] = caches.name
+hold_instructions()
 prepare_process()  # no test module has imported MindSpore yet
 # a shell's background job ignores Ctrl-C, and so would the processes that the tests start and stop with it
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,7 +14,6 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-import cv2
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -255,6 +254,8 @@ def write_overlay(case: LabelledCase, prediction: Prediction, folder: Path, *, i
     else:
         spacing = case.geometry.spacing if case.geometry else (1.0, 1.0, 1.0)
         picture = _marked_planes(case.image[0], error, _most(error if error.any() else case.labels), spacing)
+    import cv2
+
     with replacing(folder / f"{case.id}.png") as temporary:
         temporary.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
@@ -282,6 +283,8 @@ def _marked_planes(
     channel: NDArray[Any], error: NDArray[np.int8], place: tuple[int, int, int], spacing: Sequence[float]
 ) -> NDArray[np.uint8]:
     """The three planes of a volume through a place, one below the other."""
+    import cv2
+
     pictures: list[NDArray[np.uint8]] = []
     for axis, index in enumerate(place):
         upright = slice(None, None, -1 if axis else 1)  # the first axis grows to the head

@@ -72,7 +72,7 @@ def evaluate(
     weights = trained.checkpoint(checkpoint)
     cases = labelled_cases(trained, dataset, part.value, otherwise="name its new place with --dataset")
     network = open_network(trained, weights, device.value, runtime.value)
-    segment = segmenter([network], tta=tta, tile=tile, overlap=overlap, pairs=facts.mirror_pairs)
+    segment = segmenter([network], tta=tta, tile=tile, overlap=overlap, pairs=facts.mirror_pairs, cases=cases)
     folder = trained.path / "evaluation" / f"{part.value}-{weights.stem}{'-tta' if segment.tta else ''}"
     wanted = Measures(
         distances=distances,

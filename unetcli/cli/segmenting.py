@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unetcli.core.normalization import fit_normalization
 from unetcli.errors import ConfigError
-from unetcli.evaluation import Prediction
 from unetcli.inference import (
     MemoryPlan,
     PredictorCost,
     TilePlan,
+    TileRules,
     Work,
     average,
+    common_tiles,
+    effective_halo,
     fit_memory,
     labels_of,
+    largest_tiles,
+    once_for_uniform,
+    plan_memory,
     predict_image,
     predict_labels,
     symmetries_of,
+    tile_cost,
 )
+from unetcli.runtimes import tile_bytes_per_pixel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +38,7 @@ if TYPE_CHECKING:
     from unetcli.cli.networks import Member
     from unetcli.config import Config
     from unetcli.core.geometry import Geometry
-    from unetcli.evaluation import LabelledCase
+    from unetcli.evaluation import LabelledCase, Prediction
     from unetcli.inference import OnTile, Predictor, Scores, Symmetries
 
 Tile = tuple[int, ...] | str
@@ -133,10 +141,37 @@ class Segmenter:
 
     def case(self, case: LabelledCase) -> Prediction:
         """Scores and labels of a case; of a volume, whose scores may not fit into memory, the labels alone."""
+        from unetcli.evaluation import Prediction  # with the libraries of all measures
+
         if self.config.model.ndim == 3:
             return Prediction(self.labels(case.image, case.geometry))
         scores = self.scores(case.image)
         return Prediction(labels_of(scores), scores)
+
+
+@dataclass(frozen=True, slots=True)
+class LargestTiles:
+    """Tiles as large as the memory allows.
+
+    Args:
+        rules: What tiles the networks take.
+    """
+
+    rules: TileRules
+
+    @property
+    def trial_size(self) -> tuple[int, ...]:
+        """The smallest."""
+        return self.rules.least
+
+    def plan(self, work: Work) -> TilePlan:
+        """The tiles of an image."""
+        return largest_tiles(work, self.rules)
+
+    def within(self, work: Work, cost: PredictorCost, budget: int) -> MemoryPlan:
+        """The largest tiles within the budget."""
+        tiles = largest_tiles(work, self.rules, cost, budget)
+        return plan_memory(work, tiles, tile_cost(cost, tiles, self.rules))
 
 
 def segmenter(
@@ -146,6 +181,7 @@ def segmenter(
     tile: Tile | None = None,
     overlap: float | None = None,
     pairs: tuple[int, ...] = (),
+    cases: Sequence[LabelledCase] = (),
 ) -> Segmenter:
     """One or several networks that segment as the settings of the first say.
 
@@ -155,21 +191,30 @@ def segmenter(
         tile: Size of the tiles; as the settings say if None.
         overlap: Least share of a tile that its neighbour repeats; as the settings say if None.
         pairs: See `Segmenter`.
+        cases: All that will be segmented, where they are known. With MindSpore 'auto' is then one size that suits them
+            all, and otherwise the size of a patch.
 
     Raises:
         ConfigError: If a network cannot take tiles of that size, or tiles whose overlap is chosen are given one.
     """
     config = members[0].config
-    given = _tile(members, tile, overlap)
-    size = config.data.patch_size if isinstance(given, str) else given
-    plan = TilePlan.with_share(
-        tile_size=size,
-        share=config.inference.overlap if overlap is None else overlap,
-        blending=config.inference.blending,
-        batch_size=config.inference.batch_size,
-        margin=config.model.margin,
-    )
-    return Segmenter(tuple(members), FixedTiles(plan), config.inference.tta if tta is None else tta, pairs)
+    size = _tile(members, tile, overlap)
+    if size != "auto":
+        tiling = FixedTiles(_classic(config, config.data.patch_size if isinstance(size, str) else size, overlap))
+    elif all(member.runtime != "mindspore" for member in members):
+        tiling = LargestTiles(_rules(members))
+    elif cases:  # MindSpore takes seconds to compile each size of tile
+        works = [Work(case.image.shape, case.image.dtype, config.model.num_classes or 0) for case in cases]
+        tiling = FixedTiles(common_tiles(works, _rules(members)))
+    else:
+        tiling = FixedTiles(_classic(config, config.data.patch_size, overlap))
+    return Segmenter(tuple(members), tiling, config.inference.tta if tta is None else tta, pairs)
+
+
+def _classic(config: Config, size: tuple[int, ...], overlap: float | None) -> TilePlan:
+    """Tiles of a given size that overlap by a share of it."""
+    share = config.inference.overlap if overlap is None else overlap
+    return TilePlan.with_share(size, share, config.inference.blending, config.inference.batch_size, config.model.margin)
 
 
 def _tile(members: Sequence[Member], tile: Tile | None, overlap: float | None) -> Tile:
@@ -190,11 +235,38 @@ def _tile(members: Sequence[Member], tile: Tile | None, overlap: float | None) -
     return found
 
 
+def _rules(members: Sequence[Member]) -> TileRules:
+    """What tiles the networks take, which all have the margin of the first."""
+    model, data = members[0].config.model, members[0].config.data
+    reach = [max(axis) for axis in zip(*(member.config.model.reach for member in members), strict=True)]
+    stride = [math.lcm(*axis) for axis in zip(*(member.config.model.stride for member in members), strict=True)]
+    return TileRules(
+        stride=tuple(stride),
+        halo=effective_halo(reach) if model.margin == 0 else (0,) * model.ndim,
+        least=tuple(
+            model.remainder + step * math.ceil((length - model.remainder) / step)
+            for length, step in zip(data.patch_size, stride, strict=True)
+        ),
+        bytes_per_pixel=sum(map(_bytes_per_pixel, members)),
+        margin=model.margin,
+        remainder=model.remainder,
+        blending=members[0].config.inference.blending,
+    )
+
+
+def _bytes_per_pixel(member: Member) -> float:
+    model = member.config.model
+    widening = 3 if model.architecture == "unet_cicek" else 1  # its skips meet what is so much wider
+    return tile_bytes_per_pixel(member.runtime, widening * model.channels[0], model.ndim)
+
+
 def _normalizing(member: Member, image: NDArray[Any]) -> Predictor:
     data = member.config.data
     normalization = fit_normalization(image, data.normalization, data.lower, data.upper, output_range=data.output_range)
 
+    known = once_for_uniform(member.predict)  # such as the air around a body
+
     def predict(tiles: NDArray[Any]) -> Scores:
-        return member.predict(normalization.along(tiles, 1))
+        return known(normalization.along(tiles, 1))
 
     return predict

@@ -211,7 +211,7 @@ def _fit(
             f"warning: patches of {batches.label_size} px are larger than the largest image, {tuple(largest)} px; "
             "what is beyond is mirrored"
         )
-    segment = segmenter([Member(engine.predict, config)], tta=False).case
+    segment = segmenter([Member(engine.predict, config)], tta=False, cases=validation_cases).case
     names = [info.name for info in facts.classes]
     journal = Journal(run.metrics_path, step=engine.step)
     report.say(

@@ -137,12 +137,17 @@ class ModelSettings(Section):
             return tuple(reach_of_residual_unet(kernels, strides) for kernels, strides in axes)
         return tuple(reach_of_unet(kernels, strides, self.upsample) for kernels, strides in axes)
 
+    @property
+    def remainder(self) -> int:
+        """What is left of a size that the network takes, divided by its stride; 0 if it pads."""
+        # the valid network's output is 2 * (stride * n - 2) less what the way up eats
+        return 0 if self.margin == 0 else sum(4 * 2**level for level in range(self.depth - 1)) % 2 ** (self.depth - 1)
+
     def check_size(self, name: str, size: Sequence[int]) -> None:
         """Raise ValueError if the network cannot take an input of `size` pixels."""
         if len(size) != self.ndim:
             raise ValueError(f"{name}: must be {self.ndim} numbers, as model.ndim is {self.ndim}, found {list(size)}")
-        # the valid network's output is 2 * (stride * n - 2) less what the way up eats, hence the remainder
-        offset = 0 if self.margin == 0 else _valid_remainder(self.depth)
+        offset = self.remainder
         eaten = 2 * self.margin
         for length, stride in zip(size, self.stride, strict=True):
             least = eaten + ((offset - eaten) % stride or stride)
@@ -154,12 +159,6 @@ class ModelSettings(Section):
                     f"{name} {length} does not fit a network of depth {self.depth}; "
                     f"the nearest that do are {' and '.join(map(str, fitting))}"
                 )
-
-
-def _valid_remainder(depth: int) -> int:
-    """Remainder modulo the stride of the input sizes that the valid network pools without loss."""
-    eaten = sum(4 * 2**level for level in range(depth - 1))
-    return eaten % 2 ** (depth - 1)
 
 
 class DataSettings(Section):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from unetcli.core.geometry import Geometry, Triple
@@ -37,10 +36,9 @@ def resample_image(image: NDArray[Any], geometry: Geometry, target: Geometry) ->
     Returns:
         The image on that grid, in its type.
     """
-    resampler = _resampler(target, sitk.sitkLinear, sitk.sitkFloat32)
     sampled = np.empty((len(image), *target.size), image.dtype)
     for old, new in zip(image, sampled, strict=True):
-        values = sitk.GetArrayFromImage(resampler.Execute(_itk_image(old, geometry)))
+        values = _resampled(old, geometry, target, "linear")
         new[...] = np.rint(values, out=values) if image.dtype.kind in "iu" else values
     return sampled
 
@@ -59,12 +57,24 @@ def resample_labels(
     Returns:
         The labels on that grid.
     """
-    interpolator = sitk.sitkLabelLinear if smooth else sitk.sitkNearestNeighbor
-    resampler = _resampler(target, interpolator, sitk.sitkUInt8)
-    return sitk.GetArrayFromImage(resampler.Execute(_itk_image(labels, geometry)))
+    return _resampled(labels, geometry, target, "favoured" if smooth else "nearest")
 
 
-def _resampler(target: Geometry, interpolator: int, pixel_type: int) -> sitk.ResampleImageFilter:
+def _resampled(
+    array: NDArray[Any], geometry: Geometry, target: Geometry, method: Literal["linear", "nearest", "favoured"]
+) -> NDArray[Any]:
+    """`(Z, Y, X)` on another grid; linear values are float32."""
+    import SimpleITK as sitk  # it takes 100 MB, and most images need no resampling
+
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(geometry.spacing[::-1])
+    image.SetOrigin(geometry.origin)
+    image.SetDirection(_itk_direction(geometry))
+    interpolator, pixel_type = {
+        "linear": (sitk.sitkLinear, sitk.sitkFloat32),
+        "nearest": (sitk.sitkNearestNeighbor, sitk.sitkUInt8),
+        "favoured": (sitk.sitkLabelLinear, sitk.sitkUInt8),
+    }[method]
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(target.size[::-1])
     resampler.SetOutputSpacing(target.spacing[::-1])
@@ -73,15 +83,7 @@ def _resampler(target: Geometry, interpolator: int, pixel_type: int) -> sitk.Res
     resampler.SetUseNearestNeighborExtrapolator(True)
     resampler.SetInterpolator(interpolator)
     resampler.SetOutputPixelType(pixel_type)
-    return resampler
-
-
-def _itk_image(array: NDArray[Any], geometry: Geometry) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(geometry.spacing[::-1])
-    image.SetOrigin(geometry.origin)
-    image.SetDirection(_itk_direction(geometry))
-    return image
+    return sitk.GetArrayFromImage(resampler.Execute(image))
 
 
 def _itk_direction(geometry: Geometry) -> list[float]:

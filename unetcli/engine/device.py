@@ -14,6 +14,7 @@ import mindspore
 from mindspore.device_context import ascend, gpu
 
 from unetcli.errors import DeviceError
+from unetcli.framework import hold_instructions
 
 PREFERENCE = ("Ascend", "GPU", "CPU")
 
@@ -62,6 +63,7 @@ def choose_device(wanted: str) -> str:
 
 def set_up(device: str, *, seed: int) -> None:
     """Choose the device, compile whole graphs, and compute the same from the same seed."""
+    hold_instructions()
     _choose_once(device)
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
     mindspore.set_seed(seed)

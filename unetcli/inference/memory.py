@@ -48,6 +48,7 @@ class Work:
         cleans: Whether the labels go through `clean` afterwards.
         keeps_scores: Whether the scores of the whole image are kept, as `predict_image` does.
         writes: Whether a mask is then written, and read back to be compared.
+        num_pages: How many such images are in memory at once, as one is read and one written beside that in work.
     """
 
     shape: tuple[int, ...]
@@ -57,6 +58,7 @@ class Work:
     cleans: bool = False
     keeps_scores: bool = False
     writes: bool = False
+    num_pages: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +158,8 @@ def plan_memory(work: Work, tiles: TilePlan, cost: PredictorCost) -> MemoryPlan:
         num_slabs=len(starts[0]),
         slab_rows=tiles.output_size[0],
         resident_bytes=cost.resident_bytes,
-        image_bytes=work.shape[0] * num_pixels * work.dtype.itemsize,
-        labels_bytes=num_pixels * (1 + work.keeps_scores * work.num_classes * FLOAT32),
+        image_bytes=work.num_pages * work.shape[0] * num_pixels * work.dtype.itemsize,
+        labels_bytes=work.num_pages * num_pixels * (1 + work.keeps_scores * work.num_classes * FLOAT32),
         sums_bytes=_sums_bytes(work, tiles, canvas) if num_tiles > 1 else 0,
         batch_bytes=batch_size * tile_bytes,
         scratch_bytes=scratch_bytes(num_pixels) if work.cleans else 0,

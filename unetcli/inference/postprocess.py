@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Labels = NDArray[np.uint8]
 
@@ -187,6 +186,8 @@ def _check_labels(labels: Labels) -> None:
 
 def _classes(labels: Labels) -> Iterator[tuple[int, Labels]]:
     """Each class that is there, but for background, and the part of the labels that it lies in."""
+    from scipy import ndimage  # a quarter of a second that most predictions need not wait for
+
     for index, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is not None:
             yield index, labels[box]
@@ -194,6 +195,8 @@ def _classes(labels: Labels) -> Iterator[tuple[int, Labels]]:
 
 def _pieces(mask: NDArray[np.bool_], *, faces_only: bool = False) -> tuple[NDArray[np.int32], int]:
     """Number the pieces of a mask from 1; 0 is what is not of it."""
+    from scipy import ndimage
+
     neighbours = ndimage.generate_binary_structure(mask.ndim, 1 if faces_only else mask.ndim)
     pieces = np.empty(mask.shape, dtype=np.int32)
     ndimage.label(mask, neighbours, output=pieces)

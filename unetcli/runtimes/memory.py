@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _FLOAT32 = 4
-_FINEST_FEATURES = {"openvino": (7.0, 7.0), "onnxruntime": (8.5, 8.5), "mindspore": (8.0, 15.0)}
+_FINEST_FEATURES = {"openvino": (7.0, 5.3), "onnxruntime": (8.5, 8.5), "mindspore": (8.0, 15.0)}
 """How many features of the finest level are held at once, at most, of images and of volumes."""
 
 

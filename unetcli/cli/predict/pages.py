@@ -11,13 +11,20 @@ from unetcli import report
 from unetcli.cli.predict.wishes import is_off_scale, say_doubts, within_memory
 from unetcli.data.formats.images import find_images, image_format, open_image
 from unetcli.data.formats.masks import plan_outputs, writing
-from unetcli.inference import clean, labels_of
+from unetcli.inference import ahead, behind, clean, labels_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from unetcli.cli.predict.wishes import Wishes
     from unetcli.data.formats.masks import Outputs
+    from unetcli.inference import Scores
+
+AT_ONCE = 3
+"""Pages in memory: one that is read, one that is segmented, and one that is written."""
 
 find = find_images
 plan = plan_outputs
@@ -29,24 +36,34 @@ def check(path: Path) -> None:
 
 
 def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
-    """Segment a file page by page."""
+    """Segment a file page by page; the next is read, and the last one written, while the network is at one."""
     facts = wishes.facts
     pixels, off_scale = np.zeros(len(facts.classes), np.int64), 0
     started = time.perf_counter()
+
+    def scored(pages: Iterable[NDArray[Any]]) -> Iterator[Scores]:
+        nonlocal off_scale
+        for page in ahead(pages):
+            off_scale += is_off_scale(page, wishes)
+            yield within_memory(
+                wishes, wishes.work(page.shape, page.dtype, keeps_scores=True, num_pages=AT_ONCE)
+            ).scores(page)
+
+    def finish(scores: Scores) -> None:
+        nonlocal pixels
+        labels = labels_of(scores)
+        if wishes.cleaning:
+            labels, _ = clean(labels, wishes.cleaning)
+        write(labels, scores)
+        pixels += np.bincount(labels.ravel(), minlength=len(facts.classes))
+        count()
+
     with (
         open_image(outputs.image, num_channels=len(facts.channels)) as image,
         writing(outputs, image, wishes.values) as write,
         report.counting(outputs.image.name, image.num_pages) as count,
     ):
-        for page in image:
-            off_scale += is_off_scale(page, wishes)
-            scores = within_memory(wishes, wishes.work(page.shape, page.dtype, keeps_scores=True)).scores(page)
-            labels = labels_of(scores)
-            if wishes.cleaning:
-                labels, _ = clean(labels, wishes.cleaning)
-            write(labels, scores)
-            pixels += np.bincount(labels.ravel(), minlength=len(facts.classes))
-            count()
+        behind(finish, scored(image))
     shares = {info.name: float(share) for info, share in zip(facts.classes, pixels / pixels.sum(), strict=True)}
     say_doubts(outputs, wishes, shares, f"intensities of {off_scale} pages are" if off_scale else "")
     return {

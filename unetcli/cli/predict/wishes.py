@@ -52,9 +52,10 @@ class Wishes:
         """What stands for each class in a mask."""
         return [info.value for info in self.facts.classes]
 
-    def work(self, shape: tuple[int, ...], dtype: np.dtype[Any], *, keeps_scores: bool) -> Work:
+    def work(self, shape: tuple[int, ...], dtype: np.dtype[Any], *, keeps_scores: bool, num_pages: int = 1) -> Work:
         """What an image `(C, *S)` asks for, for the plan of memory."""
-        return self.segmenter.work(shape, dtype, cleans=bool(self.cleaning), keeps_scores=keeps_scores, writes=True)
+        work = self.segmenter.work(shape, dtype, cleans=bool(self.cleaning), keeps_scores=keeps_scores, writes=True)
+        return replace(work, num_pages=num_pages)
 
 
 class Kind(Protocol):
