@@ -86,6 +86,7 @@ def test_nothing_is_left_in_the_working_folder_but_what_was_asked_for(workshop):
         "export",
         "last.ckpt",
         "metrics.jsonl",
+        "onnx",
         "run.json",
     }
     assert [path.name for path in (workshop.folder / "masks").iterdir()] == ["validation.tif"]

@@ -114,8 +114,9 @@ def test_eval_measures_the_same_with_every_runtime(workshop, run):
         assert found[2][name] == pytest.approx(found[0][name], abs=1e-4)
 
 
-def test_a_runtime_that_cannot_use_the_device_is_refused(workshop):
-    error = workshop.unet.refuses("predict", "validation.tif", "--runtime", "openvino", "--device", "Ascend", code=2)
+def test_a_runtime_that_cannot_use_the_device_is_refused(workshop, tmp_path):
+    options = ("-o", tmp_path, "--runtime", "openvino", "--device", "Ascend")
+    error = workshop.unet.refuses("predict", "validation.tif", *options, code=2)
     assert "--runtime openvino" in error
 
 
@@ -127,5 +128,5 @@ def test_a_runtime_that_cannot_use_the_device_is_refused(workshop):
         (["--tile", "auto", "--overlap", "0.5"], "--overlap 0.5: with --tile auto"),
     ],
 )
-def test_tiles_that_cannot_be_are_refused(workshop, options, words):
-    assert words in workshop.unet.refuses("predict", "validation.tif", *options, code=2)
+def test_tiles_that_cannot_be_are_refused(workshop, tmp_path, options, words):
+    assert words in workshop.unet.refuses("predict", "validation.tif", "-o", tmp_path, *options, code=2)

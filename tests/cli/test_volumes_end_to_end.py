@@ -110,7 +110,7 @@ def test_within_enough_memory_the_plan_is_said_and_the_mask_is_the_same(workshop
     done = workshop("predict", SCAN, "--run", "runs/seed1", "--output", "planned", "--max-memory", "3GB")
 
     assert "memory: at most" in done.err
-    assert "tiles of 16 x 32 x 32" in done.err
+    assert "1 tile of 32 x 48 x 48" in done.err
     planned, free = (nib.load(folder / "volume.nii.gz").get_fdata() for folder in (workshop.folder / "planned", masks))
     np.testing.assert_array_equal(planned, free)
 
