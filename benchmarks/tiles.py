@@ -18,8 +18,17 @@ from typing import Any
 from accuracy import WORK, timed
 
 TILES = {"auto": ("--tile", "auto"), "patch": ("--tile", "patch", "--overlap", "0.5")}
-CHEST = ("model.base_channels=12", "model.depth=3", "data.patch_size=[32,32,32]", "data.normalization=range",
-         "data.lower=-1000", "data.upper=400", "train.epochs=6", "train.steps_per_epoch=50", "train.epoch_unit=pixels")  # fmt: skip
+CHEST = (
+    "model.base_channels=12",
+    "model.depth=3",
+    "data.patch_size=[32,32,32]",
+    "data.normalization=range",
+    "data.lower=-1000",
+    "data.upper=400",
+    "train.epochs=6",
+    "train.steps_per_epoch=50",
+    "train.epoch_unit=pixels",
+)
 
 
 def main() -> None:
