@@ -9,7 +9,7 @@ demo: $(VENV)/ready
 	$(BIN)/python sample_data/demo.py
 
 test: $(VENV)/ready-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/ready-test
 	$(BIN)/ruff check .

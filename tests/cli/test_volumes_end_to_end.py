@@ -191,8 +191,10 @@ def test_where_no_volume_can_be_segmented_the_data_are_wrong(workshop):
 
 
 def test_settings_of_volumes_are_checked_against_the_preset_that_the_data_choose(workshop):
-    settings = ["--set", "data.patch_size=[32,48,48]", "--set", "model.base_channels=2", "--set", "train.batch_size=1"]
+    small = ("data.patch_size=[32,48,48]", "model.base_channels=2", "model.depth=2", "model.strides=[[2,2,2]]")
+    small += ("model.kernels=[[3,3,3],[3,3,3]]", "train.batch_size=1", "train.steps_per_epoch=1")
+    settings = [part for text in small for part in ("--set", text)]
 
-    done = workshop("train", *settings, "--set", "train.steps_per_epoch=1", "--epochs", 1, "--output", "runs/chosen")
+    done = workshop("train", *settings, "--epochs", 1, "--output", "runs/chosen")
 
     assert "preset: luna16 (named like the data; see --preset)" in done.err

@@ -19,7 +19,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
 from unetcli.models.layers import Axes, Layers, both_ends, outer, transposed_padding
-from unetcli.models.stacks import LargerOf, StackConvolution, depth_taps, fold, span, total, unfold
+from unetcli.models.planes import PlaneConvolution
 
 # up to so many channels it is faster to put three planes together than to take three results apart
 _FEW_CHANNELS = 4
@@ -77,8 +77,7 @@ class SwapChannelsAndDepth(nn.Cell):
 class SliceConvolution(nn.Cell):
     """A 3D convolution as a 2D one of all planes, to as many results as there are weights along the depth.
 
-    With a depth stride of 2, even and odd planes are convolved apart, each with the weights it needs alone. Without
-    any stride, the gradient is computed in the same way.
+    With a depth stride of 2, even and odd planes are convolved apart, each with the weights it needs alone.
 
     Args:
         shape: Of the weights, `(O, I, kD, kH, kW)`.
@@ -97,36 +96,28 @@ class SliceConvolution(nn.Cell):
         super().__init__()
         self.weight = Parameter(Tensor(np.zeros(shape, np.float32)))
         self.bias = Parameter(Tensor(np.zeros(shape[0], np.float32))) if has_bias else None
-        self.add_bias = ops.BiasAdd()
         self.out_channels, in_channels, self.size = shape[:3]
         self.stride, self.padding = stride[0], padding[0]
         self.taps = depth_taps(self.size, self.stride, self.padding)
         self.gathers = in_channels <= _FEW_CHANNELS
-        self.stack = None
-        if max(stride) == 1 and not self.gathers:
-            self.stack = StackConvolution(shape, padding)
+        inputs = in_channels * self.size if self.gathers else in_channels
         results = [1] if self.gathers else [len(taps) for taps in self.taps]
-        self.convolve = tuple(
-            ops.Conv2D(
-                self.out_channels * max(number, 1),
-                shape[3:],
-                pad_mode="pad",
-                pad=both_ends(padding[1:]),
-                stride=stride[1:],
-            )
-            for number in results
+        self.convolve = nn.CellList(
+            [
+                StridedPlaneConvolution(self.out_channels * max(number, 1), shape[3:], padding[1:], stride[1:])
+                if max(stride[1:]) > 1
+                else PlaneConvolution(inputs, self.out_channels * max(number, 1), shape[3:], padding[1:])
+                for number in results
+            ]
         )
 
     def construct(self, x: Tensor) -> Tensor:
         """The convolved planes."""
-        if self.stack is not None:
-            y = self.stack(x, self.weight)
-        else:
-            depth = (x.shape[1] + 2 * self.padding - self.size) // self.stride + 1
-            planes = deal(x, self.stride)
-            y = self.gather(planes, depth) if self.gathers else self.scatter(planes, depth)
+        depth = (x.shape[1] + 2 * self.padding - self.size) // self.stride + 1
+        planes = deal(x, self.stride)
+        y = self.gather(planes, depth) if self.gathers else self.scatter(planes, depth)
         if self.bias is not None:
-            y = unfold(self.add_bias(fold(y), self.bias), y.shape[1])
+            y = y + self.bias.reshape(1, 1, self.out_channels, 1, 1)
         return y
 
     def gather(self, planes: tuple[Tensor, ...], depth: int) -> Tensor:
@@ -154,6 +145,32 @@ class SliceConvolution(nn.Cell):
         return total(parts)
 
 
+class StridedPlaneConvolution(nn.Cell):
+    """MindSpore's own convolution, whose weights are an input.
+
+    Args:
+        out_channels: O.
+        kernel: Size.
+        padding: Zeros at each end of each axis.
+        stride: Along each axis.
+
+    Inputs:
+        x: `(N, I, H, W)` float.
+        weight: `(O, I, *kernel)`.
+
+    Outputs:
+        `(N, O, H', W')`.
+    """
+
+    def __init__(self, out_channels: int, kernel: Axes, padding: Axes, stride: Axes) -> None:
+        super().__init__()
+        self.convolve = ops.Conv2D(out_channels, kernel, pad_mode="pad", pad=both_ends(padding), stride=stride)
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The convolved images."""
+        return self.convolve(x, weight)
+
+
 class SliceUpConvolution(nn.Cell):
     """A transposed 3D convolution as a 2D one of all planes; the output has `stride` times the size of the input.
 
@@ -173,7 +190,6 @@ class SliceUpConvolution(nn.Cell):
         super().__init__()
         self.weight = Parameter(Tensor(np.zeros(shape, np.float32)))
         self.bias = Parameter(Tensor(np.zeros(shape[1], np.float32))) if has_bias else None
-        self.add_bias = ops.BiasAdd()
         self.shape = shape
         self.stride = stride
         padding = transposed_padding(shape[2:], stride)
@@ -189,7 +205,7 @@ class SliceUpConvolution(nn.Cell):
         y = unfold(self.convolve(fold(x), weight, planes), depth)
         y = interleave(ops.split(y, out_channels, 2), self.taps, depth)
         if self.bias is not None:
-            y = unfold(self.add_bias(fold(y), self.bias), y.shape[1])
+            y = y + self.bias.reshape(1, 1, out_channels, 1, 1)
         return y
 
 
@@ -250,7 +266,6 @@ class SlicePooling(nn.Cell):
     def __init__(self, stride: Axes) -> None:
         super().__init__()
         self.stride = stride[0]
-        self.larger = LargerOf()
         # not ops.max_pool2d, whose gradient takes a hundred times as long
         self.pool = nn.MaxPool2d(stride[1:], stride[1:]) if max(stride[1:]) > 1 else nn.Identity()
 
@@ -259,7 +274,7 @@ class SlicePooling(nn.Cell):
         planes = deal(x, self.stride)
         largest = planes[0]
         for other in planes[1:]:
-            largest = self.larger(largest, other)
+            largest = ops.maximum(largest, other)
         return unfold(self.pool(fold(largest)), largest.shape[1])
 
 
@@ -269,6 +284,38 @@ class SliceBatchNorm(nn.BatchNorm2d):
     def construct(self, x: Tensor) -> Tensor:
         """As for so many images."""
         return super().construct(fold(x)).reshape(x.shape)
+
+
+def depth_taps(size: int, stride: int, padding: int) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Which planes meet which weights along the depth.
+
+    Weight k of a convolution takes plane `stride * i + k - padding` for plane i of the output; weight k of a
+    transposed one adds to that plane for plane i of the input. It is number `i + shift` of the planes that
+    leave the remainder r, divided by `stride`.
+
+    Args:
+        size: Weights along the depth.
+        stride: Along the depth.
+        padding: Planes left out, or added as zeros, before the first.
+
+    Returns:
+        For each r in [0, stride), the pairs k, shift.
+    """
+    return tuple(
+        tuple((k, (k - padding) // stride) for k in range(size) if (k - padding) % stride == residue)
+        for residue in range(stride)
+    )
+
+
+def fold(x: Tensor) -> Tensor:
+    """Planes `(N, D, C, H, W)` as so many images."""
+    batch, depth, *plane = x.shape
+    return x.reshape(batch * depth, *plane)
+
+
+def unfold(x: Tensor, depth: int) -> Tensor:
+    """Images as planes of volumes of `depth` planes."""
+    return x.reshape(x.shape[0] // depth, depth, *x.shape[1:])
 
 
 def deal(x: Tensor, stride: int) -> tuple[Tensor, ...]:
@@ -291,3 +338,27 @@ def interleave(parts: Sequence[Tensor], taps: tuple[tuple[tuple[int, int], ...],
         return dealt[0]
     batch, _, channels, height, width = parts[0].shape
     return ops.cat(dealt, 2).reshape(batch, depth * len(dealt), channels, height, width)
+
+
+def span(x: Tensor, start: int, length: int) -> Tensor:
+    """`length` planes from `start` on, zeros where there are none."""
+    batch, depth, *plane = x.shape
+    before, after = max(-start, 0), max(start + length - depth, 0)
+    if before == 0 and after == 0 and length == depth:
+        return x
+    if before + after >= length:  # not an empty slice, whose gradient MindSpore writes out of bounds
+        return ops.zeros((batch, length, *plane), x.dtype)
+    parts = (x[:, start + before : start + length - after],)
+    if before:
+        parts = (ops.zeros((batch, before, *plane), x.dtype), *parts)
+    if after:
+        parts = (*parts, ops.zeros((batch, after, *plane), x.dtype))
+    return ops.cat(parts, 1)
+
+
+def total(parts: Sequence[Tensor]) -> Tensor:
+    """The sum."""
+    y = parts[0]
+    for part in parts[1:]:
+        y = y + part
+    return y
