@@ -95,7 +95,7 @@ def open_network(run: Run, checkpoint: Path, device: str, runtime: str) -> Membe
         return Member(open_engine(run, checkpoint, device).predict, run.config)
     try:
         return Member(_open_kept(run, checkpoint, chosen), run.config, chosen)
-    except (RunError, OSError) as error:
+    except (ConfigError, RunError, OSError) as error:
         if runtime != "auto":
             raise
         say(f"note: MindSpore computes, since {chosen} cannot: {error}")

@@ -198,41 +198,37 @@ def segmenter(
         ConfigError: If a network cannot take tiles of that size, or tiles whose overlap is chosen are given one.
     """
     config = members[0].config
-    size = _tile(members, tile, overlap)
-    if size != "auto":
-        tiling = FixedTiles(_classic(config, config.data.patch_size if isinstance(size, str) else size, overlap))
-    elif all(member.runtime != "mindspore" for member in members):
+    size = _tile(config, tile, overlap)
+    if size == "auto" and all(member.runtime != "mindspore" for member in members):
         tiling = LargestTiles(_rules(members))
-    elif cases:  # MindSpore takes seconds to compile each size of tile
+    elif size == "auto" and cases:  # MindSpore takes seconds to compile each size of tile
         works = [Work(case.image.shape, case.image.dtype, config.model.num_classes or 0) for case in cases]
         tiling = FixedTiles(common_tiles(works, _rules(members)))
     else:
-        tiling = FixedTiles(_classic(config, config.data.patch_size, overlap))
+        tiling = FixedTiles(_classic(members, config.data.patch_size if isinstance(size, str) else size, overlap))
     return Segmenter(tuple(members), tiling, config.inference.tta if tta is None else tta, pairs)
 
 
-def _classic(config: Config, size: tuple[int, ...], overlap: float | None) -> TilePlan:
-    """Tiles of a given size that overlap by a share of it."""
-    share = config.inference.overlap if overlap is None else overlap
-    return TilePlan.with_share(size, share, config.inference.blending, config.inference.batch_size, config.model.margin)
-
-
-def _tile(members: Sequence[Member], tile: Tile | None, overlap: float | None) -> Tile:
+def _tile(config: Config, tile: Tile | None, overlap: float | None) -> Tile:
     """What the tiles are to be; an overlap that is asked for means tiles of a given size."""
     if tile == "auto" and overlap is not None:
         raise ConfigError(
             f"--overlap {overlap:g}: with --tile auto the overlap is chosen", hint="name a size, or use --tile patch"
         )
-    found = members[0].config.inference.tile_size if tile is None else tile
-    if found == "auto" and overlap is not None:
-        found = "patch"
-    if not isinstance(found, str):
-        for member in members:
-            try:
-                member.config.model.check_size("--tile", found)
-            except ValueError as error:
-                raise ConfigError(str(error)) from error
-    return found
+    found = config.inference.tile_size if tile is None else tile
+    return "patch" if found == "auto" and overlap is not None else found
+
+
+def _classic(members: Sequence[Member], size: tuple[int, ...], overlap: float | None) -> TilePlan:
+    """Tiles of a given size, which every network must take, that overlap by a share of it."""
+    for member in members:
+        try:
+            member.config.model.check_size("--tile", size)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    config = members[0].config
+    share = config.inference.overlap if overlap is None else overlap
+    return TilePlan.with_share(size, share, config.inference.blending, config.inference.batch_size, config.model.margin)
 
 
 def _rules(members: Sequence[Member]) -> TileRules:
