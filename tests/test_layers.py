@@ -19,13 +19,26 @@ MAY_IMPORT = {
     "core": set(),
     "data": {"core", "config"} | GROUND,
     "models": {"config"},
-    "engine": {"models", "config"} | GROUND,
+    "installation": {"errors", "framework"},
+    "engine": {"models", "config", "installation"} | GROUND,
     "inference": {"core", "errors"},
     "runtimes": {"errors", "files", "framework"},
     "evaluation": {"inference", "core", "errors"},
     "runs": {"config"} | GROUND,
     "report": {"core"} | GROUND,
-    "cli": {"core", "data", "engine", "evaluation", "inference", "report", "runs", "runtimes", "config"} | GROUND,
+    "cli": GROUND
+    | {
+        "core",
+        "data",
+        "engine",
+        "evaluation",
+        "inference",
+        "installation",
+        "report",
+        "runs",
+        "runtimes",
+        "config",
+    },
 }
 HEAVY = {
     "cv2",

@@ -2,6 +2,8 @@
 
 Results go to standard output, talk to standard error. Progress moves only on a terminal; elsewhere there is a
 line an epoch.
+
+NumPy is imported where something is drawn, so that `unet doctor` can say that it is missing.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from unetcli.evaluation import Evaluation, LabelledCase, Prediction
@@ -246,6 +248,8 @@ def write_overlay(case: LabelledCase, prediction: Prediction, folder: Path, *, i
         folder: Where the picture goes, under the name of the case.
         ignored: Label of pixels that are never wrong.
     """
+    import numpy as np
+
     error = np.subtract(prediction.labels > case.labels, prediction.labels < case.labels, dtype=np.int8)
     if ignored is not None:
         error[case.labels == ignored] = 0
@@ -262,6 +266,8 @@ def write_overlay(case: LabelledCase, prediction: Prediction, folder: Path, *, i
 
 def _marked(channel: NDArray[Any], error: NDArray[np.int8]) -> NDArray[np.uint8]:
     """`(H, 2 W, 3)`: a plane in grey, and beside it the same with colours where the sign of the error is not 0."""
+    import numpy as np
+
     values = channel.astype(np.float32)
     low, high = np.percentile(values, (0.5, 99.5))
     grey = ((values - low) / max(float(high - low), 1e-6)).clip(0, 1) * 255
@@ -274,7 +280,7 @@ def _marked(channel: NDArray[Any], error: NDArray[np.int8]) -> NDArray[np.uint8]
 
 def _most(values: NDArray[Any]) -> tuple[int, int, int]:
     """The slice of a volume with the most voxels that are not 0, and the row and the column with the most in it."""
-    plane = int(np.count_nonzero(values, axis=(1, 2)).argmax())
+    plane = int((values != 0).sum(axis=(1, 2)).argmax())
     inside = values[plane] != 0
     return plane, int(inside.sum(axis=1).argmax()), int(inside.sum(axis=0).argmax())
 
@@ -284,6 +290,7 @@ def _marked_planes(
 ) -> NDArray[np.uint8]:
     """The three planes of a volume through a place, one below the other."""
     import cv2
+    import numpy as np
 
     pictures: list[NDArray[np.uint8]] = []
     for axis, index in enumerate(place):
@@ -339,3 +346,27 @@ def show_export(path: Path, facts: Mapping[str, Any], *, as_json: bool) -> None:
         ["largest difference of a score", f"{agreement['largest_difference']:.1e}"],
     ]
     table("exported", ["", ""], rows)
+
+
+def show_installation(findings: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> None:
+    """What there is of all that `unet` needs, whether it will do, and the next steps.
+
+    Args:
+        findings: By name: `status`, `found`, `next_step` and `facts`.
+        as_json: For a program.
+    """
+    works = all(finding["status"] != "problem" for finding in findings.values())
+    if as_json:
+        emit_json({"works": works, "findings": findings})
+        return
+    marks = {"ok": "ok", "warning": "! warning", "problem": "X problem"}
+    rows = [[name, marks[finding["status"]], finding["found"]] for name, finding in findings.items()]
+    table("installation", ["what", "status", "found"], rows)
+    steps: dict[str, list[str]] = {}
+    for name, finding in findings.items():
+        if finding["next_step"]:
+            steps.setdefault(finding["next_step"], []).append(name)
+    if steps:
+        # a command is copied from here, so it is no cell of a table, which would break it into lines
+        lines = (f"  {', '.join(names)}: {step}\n" for step, names in steps.items())
+        sys.stdout.write("next steps\n" + "".join(lines))

@@ -11,7 +11,7 @@ from processes import ENVIRONMENT, UNET
 
 from unetcli import __version__
 
-COMMANDS = ("prepare", "train", "eval", "predict", "export")
+COMMANDS = ("prepare", "train", "eval", "predict", "export", "doctor")
 
 
 def seconds_of(*command) -> float:

@@ -6,6 +6,7 @@ from mindspore.device_context import ascend, gpu
 from unetcli.engine import Engine, Runtime
 from unetcli.engine.device import available_devices, choose_device
 from unetcli.errors import DeviceError
+from unetcli.installation.accelerators import Signs
 
 
 @pytest.fixture
@@ -15,6 +16,7 @@ def found(monkeypatch):
     def find(*devices):
         monkeypatch.setattr(ascend, "is_available", lambda: "Ascend" in devices)
         monkeypatch.setattr(gpu, "is_available", lambda: "GPU" in devices)
+        monkeypatch.setattr("unetcli.engine.device.look_for", lambda device, _: Signs(device))
 
     return find
 
@@ -42,7 +44,23 @@ def test_a_device_that_is_missing_is_told_with_what_is_there_and_what_to_do(foun
         choose_device(wanted)
     assert check in caught.value.hint
     assert "--device CPU" in caught.value.hint
+    assert f"unet doctor --device {wanted}" in caught.value.hint
     assert caught.value.exit_code == 5
+
+
+def test_what_there_is_of_a_missing_device_is_told(found, monkeypatch):
+    found()
+    signs = Signs("Ascend", has_driver=True, nodes=("/dev/davinci0",), plugins=("libmindspore_ascend.so.2",))
+    monkeypatch.setattr("unetcli.engine.device.look_for", lambda *_: signs)
+    told = "Load dynamic library: libmindspore_ascend.so.2 failed. libge_runner.so: cannot open\n"
+    monkeypatch.setattr("unetcli.engine.device.plugin_error", lambda: told)
+    with pytest.raises(DeviceError) as caught:
+        choose_device("Ascend")
+    assert "of Ascend there is: cards: none on the bus; driver: loaded, 1 in /dev; npu-smi: not found" in str(
+        caught.value
+    )
+    assert str(caught.value).endswith("(libmindspore_ascend.so.2 failed. libge_runner.so: cannot open)")
+    assert caught.value.hint.startswith("install CANN (toolkit and kernels)")
 
 
 def test_another_device_that_is_there_is_named(found):

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from unetcli import __version__
-from unetcli.cli import evaluate, export, predict, prepare, train
+from unetcli.cli import doctor, evaluate, export, predict, prepare, train
 from unetcli.errors import DataError, UnetError
 from unetcli.framework import prepare_process
 
@@ -70,3 +70,4 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
+app.command("doctor")(doctor.doctor)

@@ -11,10 +11,12 @@ from importlib import metadata
 from pathlib import Path
 
 import mindspore
+from mindspore._c_expression import MSContext
 from mindspore.device_context import ascend, gpu
 
 from unetcli.errors import DeviceError
 from unetcli.framework import hold_instructions
+from unetcli.installation.accelerators import Accelerator, Place, look_for, reason_for
 
 PREFERENCE = ("Ascend", "GPU", "CPU")
 
@@ -42,21 +44,30 @@ def available_devices() -> tuple[str, ...]:
     return tuple(name for name in PREFERENCE if probes[name]())
 
 
+def plugin_error() -> str:
+    """What MindSpore says of its parts for devices that it could not load; empty if it says nothing."""
+    return MSContext.get_instance().load_plugin_error()
+
+
 def choose_device(wanted: str) -> str:
     """The device to use.
 
     Raises:
-        DeviceError: If it is not there; says what is.
+        DeviceError: If it is not there; says what is, and what to do.
     """
     available = available_devices()
     if wanted == "auto":
         return available[0]
     if wanted not in available:
         version = metadata.version("mindspore")
+        kind: Accelerator = "Ascend" if wanted == "Ascend" else "GPU"
+        signs = look_for(kind, Place(mindspore=Path(mindspore.__file__).parent))
+        reason = reason_for(kind, plugin_error())
         raise DeviceError(
             f"--device {wanted}: not found; MindSpore {version} on this {platform.machine()} machine "
-            f"finds {', '.join(available)}",
-            hint=_next_step(wanted),
+            f"finds {', '.join(available)}; of {wanted} there is: {signs.describe()}"
+            + (f" ({reason})" if reason and signs.is_any else ""),
+            hint=f"{signs.next_step()}; 'unet doctor --device {wanted}' says more; or use --device CPU",
         )
     return wanted
 
@@ -77,9 +88,3 @@ def _choose_once(device: str) -> None:
     if mindspore.get_current_device().device_target != device:
         mindspore.set_device(device)
     mindspore.set_deterministic(True)
-
-
-def _next_step(wanted: str) -> str:
-    if wanted == "Ascend":
-        return "check the driver with 'npu-smi info' and source CANN's set_env.sh, or use --device CPU"
-    return "check the driver with 'nvidia-smi' and that MindSpore's build is for its CUDA, or use --device CPU"

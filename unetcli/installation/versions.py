@@ -1,0 +1,191 @@
+"""Which packages `unet` asks for, by its own metadata, and which are installed."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unetcli.installation.findings import Finding
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+NAMED = {"mindspore": "mindspore", "numpy": "numpy", "opencv-python-headless": "opencv"}
+"""Packages that have a finding of their own, and its name."""
+
+_MODULES = {"opencv-python-headless": "cv2", "simpleitk": "SimpleITK", "ruamel-yaml": "ruamel.yaml"}
+_OTHER_OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
+_LEADS_ASTRAY = "numpy"
+"""What other packages replace by a version that does not fit, unless it is named in the same command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """What is asked for and what is installed.
+
+    Attributes:
+        required: By canonical name.
+        optional: Of the extra `cpu`.
+        installed: Versions by canonical name; what is missing is not in it.
+        python: The versions of Python that fit, as a specifier.
+    """
+
+    required: Mapping[str, Requirement]
+    optional: Mapping[str, Requirement]
+    installed: Mapping[str, str]
+    python: str = ""
+
+    def fits(self, name: str) -> bool:
+        """Whether a package is installed in a version that fits."""
+        requirement = self.required.get(name) or self.optional[name]
+        return name in self.installed and requirement.specifier.contains(self.installed[name], prereleases=True)
+
+    def module(self, name: str) -> str:
+        """What a required package is imported as."""
+        return _MODULES.get(name, name.replace("-", "_"))
+
+    def pip_line(self, *names: str) -> str:
+        """The command that installs what is asked for; with all that is missing or does not fit where none is named."""
+        wanted = list(names) or [name for name in self.required if not self.fits(name)]
+        if _LEADS_ASTRAY in self.required and _LEADS_ASTRAY not in wanted:
+            wanted.append(_LEADS_ASTRAY)
+        known = {**self.optional, **self.required}
+        asked = [f"{known[name].name}{known[name].specifier}" for name in wanted]
+        return shlex.join([sys.executable, "-m", "pip", "install", *asked])
+
+
+def read_packages(lines: Sequence[str], python: str, version_of: Callable[[str], str] = metadata.version) -> Packages:
+    """What `unet` asks for, and what of it is installed.
+
+    Args:
+        lines: The requirements, as metadata have them.
+        python: The versions of Python that fit.
+        version_of: The version of a package; raises `PackageNotFoundError` where there is none.
+
+    Raises:
+        ModuleNotFoundError: If `packaging` is not installed, which reads the requirements.
+    """
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    required: dict[str, Requirement] = {}
+    optional: dict[str, Requirement] = {}
+    for requirement in map(Requirement, lines):
+        name = canonicalize_name(requirement.name)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            required[name] = requirement
+        elif requirement.marker.evaluate({"extra": "cpu"}):
+            optional[name] = requirement
+    installed: dict[str, str] = {}
+    for name in (*required, *optional, *_OTHER_OPENCV):
+        try:
+            installed[name] = version_of(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return Packages(required, optional, installed, python)
+
+
+def check_unet(code_version: str, code: Path, version_of: Callable[[str], str] = metadata.version) -> Finding:
+    """Whether what pip knows of `unet` is what runs.
+
+    Args:
+        code_version: Of the code that runs.
+        code: The folder of the package that runs.
+        version_of: As for `read_packages`.
+    """
+    facts = {"version": code_version, "folder": str(code)}
+    source = (
+        ["--editable", str(code.parent)] if (code.parent / "pyproject.toml").is_file() else ["--upgrade", "unetcli"]
+    )
+    again = shlex.join([sys.executable, "-m", "pip", "install", *source])
+    try:
+        known = version_of("unetcli")
+    except metadata.PackageNotFoundError:
+        found = f"{code_version} in {code}, which is not installed"
+        return Finding("unet", "warning", found, again, facts)
+    if known != code_version:
+        found = f"{code_version} in {code}, but what pip has installed is {known}"
+        return Finding("unet", "warning", found, again, facts)
+    return Finding("unet", "ok", f"{code_version} in {code}", facts=facts)
+
+
+def check_python(specifier: str, version: str | None = None) -> Finding:
+    """Whether this Python will do.
+
+    Args:
+        specifier: The versions that fit; any if empty.
+        version: The version; that of this process if left out.
+    """
+    version = version or platform.python_version()
+    where = f"{version} ({platform.system()} {platform.machine()}), {sys.executable}"
+    facts = {"version": version, "executable": sys.executable, "asked": specifier}
+    if specifier:
+        from packaging.specifiers import SpecifierSet
+
+        if not SpecifierSet(specifier).contains(version, prereleases=True):
+            least = next((part.version for part in SpecifierSet(specifier) if part.operator == ">="), "3.11")
+            step = f"make another environment: python{least} -m venv .venv, and install unet into it"
+            return Finding("python", "problem", f"{where}; unet needs {specifier}", step, facts)
+    return Finding("python", "ok", where, facts=facts)
+
+
+def check_package(packages: Packages, name: str, failure: str = "") -> Finding:
+    """Whether a required package is there, fits, and can be imported.
+
+    Args:
+        packages: What is asked for and installed.
+        name: Canonical name of the package.
+        failure: What its import ended in; empty if it went well or was not tried.
+    """
+    requirement, version = packages.required[name], packages.installed.get(name)
+    facts = {"version": version, "asked": str(requirement.specifier), "import_error": failure or None}
+    title = NAMED.get(name, name)
+    if version is None:
+        return Finding(title, "problem", "not installed", packages.pip_line(), facts)
+    if not packages.fits(name):
+        found = f"{version}, but unet needs {requirement.specifier}"
+        return Finding(title, "problem", found, packages.pip_line(), facts)
+    if failure:
+        return Finding(title, "problem", f"{version}, but its import fails: {failure}", _mending(packages, name), facts)
+    if name == "opencv-python-headless" and (others := [n for n in _OTHER_OPENCV if n in packages.installed]):
+        found = f"{version}, and beside it {', '.join(others)}; which of them is imported is chance"
+        step = shlex.join([sys.executable, "-m", "pip", "uninstall", *others]) + f", then: {_mending(packages, name)}"
+        return Finding(title, "warning", found, step, facts)
+    return Finding(title, "ok", version, facts=facts)
+
+
+def check_packages(packages: Packages, failures: Mapping[str, str]) -> list[Finding]:
+    """All required packages but MindSpore: two by name, those at fault by name, and the others as one finding.
+
+    Args:
+        packages: What is asked for and installed.
+        failures: What the import of a package ended in; of those it is not said of, it went well.
+    """
+    every = [check_package(packages, name, failures.get(name, "")) for name in packages.required if name != "mindspore"]
+    own = [finding for finding in every if finding.name in NAMED.values() or finding.status != "ok"]
+    fine = {finding.name: finding.found for finding in every if finding not in own}
+    text = f"{len(fine)} fit and can be imported: {', '.join(fine)}" if fine else "none"
+    return [*own, Finding("packages", "ok", text, facts={"versions": fine})]
+
+
+def check_runtimes(packages: Packages) -> Finding:
+    """What can predict on a CPU without MindSpore; only looked up, since their import is not needed."""
+    found = {name: packages.installed.get(name) for name in ("openvino", "onnxruntime")}
+    text = ", ".join(f"{name} {version or 'is not installed'}" for name, version in found.items())
+    if found["openvino"] is None and "openvino" in packages.optional:
+        faster = f"for faster predictions on a CPU: {packages.pip_line('openvino')}"
+        return Finding("runtimes", "ok", text, faster, {"versions": found})
+    if "openvino" in packages.optional and not packages.fits("openvino"):
+        text += f"; unet needs openvino {packages.optional['openvino'].specifier}"
+        return Finding("runtimes", "warning", text, packages.pip_line("openvino"), {"versions": found})
+    return Finding("runtimes", "ok", text, facts={"versions": found})
+
+
+def _mending(packages: Packages, name: str) -> str:
+    return packages.pip_line(name).replace(" install ", " install --force-reinstall --no-deps ", 1)
