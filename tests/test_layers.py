@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "installation": {"errors", "framework"},
     "engine": {"models", "config", "installation"} | GROUND,
     "inference": {"core", "errors"},
+    "deployment": {"core", "inference", "errors", "files"},
     "runtimes": {"errors", "files", "framework"},
     "evaluation": {"inference", "core", "errors"},
     "runs": {"config"} | GROUND,
@@ -30,6 +31,7 @@ MAY_IMPORT = {
     | {
         "core",
         "data",
+        "deployment",
         "engine",
         "evaluation",
         "inference",
@@ -53,7 +55,7 @@ HEAVY = {
     "ruamel.yaml",
     "scipy",
 }
-MINDSPORE_IN = {"models", "engine", "data/mindrecord.py"}
+MINDSPORE_IN = {"models", "engine", "data/mindrecord.py", "deployment/runner.py"}
 
 
 def room_of(path: Path) -> str:

@@ -184,3 +184,16 @@ def open_mindir(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float3
     except (RuntimeError, ValueError) as error:
         raise RunError(f"{path}: MindSpore cannot load it: {error}") from error
     return lambda tiles: graph(Tensor(np.ascontiguousarray(tiles))).asnumpy()
+
+
+def input_name(path: Path) -> str | None:
+    """What a model file calls its input, as converters want to be told; None of an AIR file, which only they read."""
+    if path.suffix == SUFFIXES["ONNX"]:
+        return onnx.load(path).graph.input[0].name
+    if path.suffix == SUFFIXES["AIR"]:
+        return None
+    from mindspore.train.mind_ir_pb2 import ModelProto
+
+    model = ModelProto()
+    model.ParseFromString(path.read_bytes())
+    return model.graph.input[0].name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,12 +20,6 @@ from unetcli.cli.options import (
     TileOption,
     TtaOption,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from unetcli.cli.predict.wishes import Kind, Wishes
-    from unetcli.data.formats.masks import Outputs
 
 
 def predict(
@@ -62,6 +56,24 @@ def predict(
     ] = False,
     device: DeviceOption = Device.auto,
     runtime: RuntimeOption = RuntimeName.auto,
+    export_inputs: Annotated[
+        Path | None,
+        typer.Option(
+            "--export-inputs",
+            metavar="DIR",
+            help="Compute nothing; write the tiles as .bin files for a device that is elsewhere, with an index.",
+            show_default=False,
+        ),
+    ] = None,
+    import_outputs: Annotated[
+        Path | None,
+        typer.Option(
+            "--import-outputs",
+            metavar="DIR",
+            help="Take the scores that a device has put into DIR/outputs, in place of a network.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     json_report: JsonOption = False,
 ) -> None:
@@ -72,72 +84,36 @@ def predict(
     cannot be read is reported and the others are done; the exit code is then 6.
     """
     from unetcli import report
-    from unetcli.cli.networks import open_ensemble
-    from unetcli.cli.predict import pages, volumes
-    from unetcli.cli.predict.wishes import Wishes, try_out
-    from unetcli.cli.segmenting import segmenter
+    from unetcli.cli.predict import by_files, pages, volumes
+    from unetcli.cli.predict.batches import do_all, plan_masks, raise_failures
+    from unetcli.cli.predict.wishes import Asked, computed
     from unetcli.cli.wiring import take_run
-    from unetcli.errors import DataError, PartialError
     from unetcli.inference import Cleaning
 
     runs = [take_run(path) for path in run or [None]]
     for each in runs:
         each.checkpoint(checkpoint)
-    facts = runs[0].facts
-    kind = pages if runs[0].config.model.ndim == 2 else volumes
+    foreground = tuple(range(1, len(runs[0].facts.classes))) if keep_largest else ()
+    asked = Asked(
+        runs=runs,
+        checkpoint=checkpoint,
+        cleaning=Cleaning(keep_largest=foreground, fill_holes=fill_holes, min_size=min_size),
+        device=device.value,
+        runtime=runtime.value,
+        tta=tta,
+        tile=tile,
+        overlap=overlap,
+        max_memory=max_memory,
+    )
+    by_files.check_asked(asked, export_inputs, import_outputs, with_scores=scores)
+    kind = pages if asked.run.config.model.ndim == 2 else volumes
     paths = kind.find(images)  # before the engine: a typo must not cost seconds
-    plan, failures = _plan(paths, output, kind, with_scores=scores, overwrite=overwrite)
-    members = open_ensemble(runs, checkpoint, device.value, runtime.value)
-    foreground = tuple(range(1, len(facts.classes))) if keep_largest else ()
-    cleaning = Cleaning(keep_largest=foreground, fill_holes=fill_holes, min_size=min_size)
-    segment = segmenter(members, tta=tta, tile=tile, overlap=overlap, pairs=facts.mirror_pairs)
-    cost = try_out(segment, len(facts.channels)) if max_memory else None
-    wishes = Wishes(segment, facts, cleaning, max_memory, cost)
-    done = _segment_all(plan, kind, wishes, failures)
-    if not done:
-        raise DataError(f"none of the {len(paths)} images could be segmented: {', '.join(failures)}")
-    report.show_predictions(done, failures, as_json=json_report)
-    if failures:
-        raise PartialError(f"{len(failures)} of {len(paths)} images failed: {', '.join(failures)}")
-
-
-def _plan(
-    paths: Sequence[Path], output: Path, kind: Kind, *, with_scores: bool, overwrite: bool
-) -> tuple[Sequence[Outputs], dict[str, str]]:
-    """Where each mask goes, and what is wrong with the images that cannot be read; an error if none can."""
-    from unetcli import report
-    from unetcli.errors import ConfigError, DataError
-
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"--output {output}: is a file, not a folder for masks", hint="name a folder")
-    readable: list[Path] = []
-    failures: dict[str, str] = {}
-    for path in paths:
-        try:
-            kind.check(path)
-            readable.append(path)
-        except DataError as error:
-            if len(paths) == 1:
-                raise
-            report.say(f"error: {error}")
-            failures[str(path)] = str(error)
-    if not readable:
-        raise DataError(f"none of the {len(paths)} images can be read: {next(iter(failures.values()))}")
-    return kind.plan(readable, output, with_scores=with_scores, overwrite=overwrite), failures
-
-
-def _segment_all(plan: Sequence[Outputs], kind: Kind, wishes: Wishes, failures: dict[str, str]) -> list[dict[str, Any]]:
-    """Segment image after image; one that fails is noted, and raised if it is the only one."""
-    from unetcli import report
-    from unetcli.errors import DataError
-
-    done: list[dict[str, Any]] = []
-    for outputs in plan:
-        try:
-            done.append(kind.segment(outputs, wishes))
-        except DataError as error:
-            if len(plan) == 1 and not failures:
-                raise
-            report.say(f"error: {error}")
-            failures[str(outputs.image)] = str(error)
-    return done
+    if export_inputs is not None:
+        written, failures = by_files.export_inputs(export_inputs, paths, kind, asked, overwrite=overwrite)
+        by_files.show_inputs(written, asked.run.path, as_json=json_report)
+    else:
+        plan, failures = plan_masks(paths, output, kind, with_scores=scores, overwrite=overwrite)
+        wishes = by_files.imported_outputs(import_outputs, asked) if import_outputs else computed(asked)
+        done = do_all(plan, lambda outputs: kind.segment(outputs, wishes(outputs)), failures)
+        report.show_predictions(done, failures, as_json=json_report)
+    raise_failures(failures, len(paths))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from unetcli.cli.predict.wishes import Wishes
     from unetcli.data.formats.masks import Outputs
     from unetcli.inference import Scores
+    from unetcli.runs import RunFacts
 
 AT_ONCE = 3
 """Pages in memory: one that is read, one that is segmented, and one that is written."""
@@ -33,6 +34,13 @@ plan = plan_outputs
 def check(path: Path) -> None:
     """Raise `DataError` for a file that is neither TIF nor PNG."""
     image_format(path)
+
+
+def images(path: Path, facts: RunFacts) -> Iterator[tuple[NDArray[Any], None]]:
+    """The pages of a file."""
+    with open_image(path, num_channels=len(facts.channels)) as image:
+        for page in image:
+            yield page, None
 
 
 def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from unetcli.errors import DataError
 from unetcli.inference import clean, labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from unetcli.core.geometry import Geometry
     from unetcli.data.formats.masks import Outputs
     from unetcli.data.formats.volume_file import VolumeFile
+    from unetcli.runs import RunFacts
 
 find = find_volumes
 LOOKED_AT = 4_000_000
@@ -44,12 +45,21 @@ def plan(images: Sequence[Path], folder: Path, *, with_scores: bool = False, ove
     return plan_volume_outputs(opened, folder, with_scores=with_scores, overwrite=overwrite)
 
 
+def images(path: Path, facts: RunFacts) -> Iterator[tuple[NDArray[Any], Geometry]]:
+    """The voxels of a volume on the grid that the network sees, which is then alone."""
+    volume = open_volume(path, num_channels=len(facts.channels))
+    for note in (*volume.notes, *_unlike_spacing(volume, facts)):
+        report.say(f"warning: {path}: {note}")
+    grid = _network_grid(volume, facts)
+    yield _on_grid(read_finite(volume), volume, grid), grid
+
+
 def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
     """Segment one volume."""
     started = time.perf_counter()
     classes = wishes.facts.classes
     volume = open_volume(outputs.image, num_channels=len(wishes.facts.channels))
-    for note in (*volume.notes, *_unlike_spacing(volume, wishes)):
+    for note in (*volume.notes, *_unlike_spacing(volume, wishes.facts)):
         report.say(f"warning: {outputs.image}: {note}")
     labels, off_scale = _labels(volume, outputs, wishes)
     changes: dict[str, int] = {}
@@ -77,13 +87,12 @@ def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
 
 def _labels(volume: VolumeFile, outputs: Outputs, wishes: Wishes) -> tuple[NDArray[np.uint8], bool]:
     """The labels on the volume's own grid, and whether its intensities are off the scale; writes the scores."""
-    grid = _network_grid(volume, wishes)
+    grid = _network_grid(volume, wishes.facts)
     work = wishes.work((volume.num_channels, *grid.size), volume.dtype, keeps_scores=bool(outputs.scores))
     segmenter = within_memory(wishes, work)
     image = read_finite(volume)
     off_scale = is_off_scale(_thinned(image), wishes)
-    if grid != volume.geometry:
-        image = resample_image(image, volume.geometry, grid)
+    image = _on_grid(image, volume, grid)
     with report.progressing(outputs.image.name) as on_tile:
         if outputs.scores:
             scores = segmenter.scores(image, grid, on_tile)
@@ -114,13 +123,17 @@ def read_finite(volume: VolumeFile) -> NDArray[Any]:
     return image
 
 
-def _network_grid(volume: VolumeFile, wishes: Wishes) -> Geometry:
+def _network_grid(volume: VolumeFile, facts: RunFacts) -> Geometry:
     """The grid that the network sees the volume on: its own, or that of the spacing the dataset was brought to."""
-    facts = wishes.facts
     if not facts.is_resampled or facts.spacing is None:
         return volume.geometry
     depth, height, width = facts.spacing
     return resampled_geometry(volume.geometry, (depth, height, width))
+
+
+def _on_grid(image: NDArray[Any], volume: VolumeFile, grid: Geometry) -> NDArray[Any]:
+    """The image on the grid of the network."""
+    return image if grid == volume.geometry else resample_image(image, volume.geometry, grid)
 
 
 def _thinned(image: NDArray[Any]) -> NDArray[Any]:
@@ -129,11 +142,11 @@ def _thinned(image: NDArray[Any]) -> NDArray[Any]:
     return image[:, ::step, ::step, ::step]
 
 
-def _unlike_spacing(volume: VolumeFile, wishes: Wishes) -> list[str]:
+def _unlike_spacing(volume: VolumeFile, facts: RunFacts) -> list[str]:
     """A sentence if voxels are twice as large, or half as large, as those that the network knows."""
-    known = wishes.facts.spacing
+    known = facts.spacing
     found = volume.geometry.spacing
-    if known is None or wishes.facts.is_resampled or not volume.has_spacing:
+    if known is None or facts.is_resampled or not volume.has_spacing:
         return []
     if all(0.5 < one / other < 2 for one, other in zip(found, known, strict=True)):
         return []

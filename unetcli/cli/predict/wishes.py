@@ -11,22 +11,61 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import psutil
 
-from unetcli.cli.segmenting import FixedTiles
+from unetcli.cli.networks import open_ensemble
+from unetcli.cli.segmenting import FixedTiles, segmenter
 from unetcli.core.normalization import is_off_range
 from unetcli.inference import Cleaning, PredictorCost, Work
 from unetcli.report import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from unetcli.cli.segmenting import Segmenter
+    from unetcli.cli.segmenting import Segmenter, Tile
+    from unetcli.core.geometry import Geometry
     from unetcli.data.formats.masks import Outputs
-    from unetcli.runs import RunFacts
+    from unetcli.runs import Run, RunFacts
 
 GROWTH = 1.25
 """MindSpore's own memory grows by up to a fifth over its first hundred tiles."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a call asks for, beside the images and the places of what is written.
+
+    Args:
+        runs: The runs; several are averaged.
+        checkpoint: Which weights of theirs.
+        cleaning: What is done to the labels.
+        device: Where the networks are computed, or "auto".
+        runtime: What computes them, or "auto".
+        tta: Whether to average over symmetries; as the settings of the first run say if None.
+        tile: Size of the tiles; the same.
+        overlap: Least share of a tile that its neighbour repeats; the same.
+        max_memory: Bytes that the process may hold; None for as many as it takes.
+    """
+
+    runs: Sequence[Run]
+    checkpoint: str
+    cleaning: Cleaning
+    device: str = "auto"
+    runtime: str = "auto"
+    tta: bool | None = None
+    tile: Tile | None = None
+    overlap: float | None = None
+    max_memory: int | None = None
+
+    @property
+    def run(self) -> Run:
+        """The first run, whose settings count."""
+        return self.runs[0]
+
+    @property
+    def weights(self) -> Path:
+        """The checkpoint of the first run."""
+        return self.run.checkpoint(self.checkpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +98,7 @@ class Wishes:
 
 
 class Kind(Protocol):
-    """Images or volumes: a module that can do these four things."""
+    """Images or volumes: a module that can do these five things."""
 
     def find(self, places: Iterable[Path | str]) -> list[Path]:
         """The files that arguments mean."""
@@ -75,9 +114,27 @@ class Kind(Protocol):
         """Where the masks go."""
         ...
 
+    def images(self, path: Path, facts: RunFacts) -> Iterator[tuple[NDArray[Any], Geometry | None]]:
+        """What the network is shown of a file, one after another: `(C, *S)`, and of a volume the grid that it is on."""
+        ...
+
     def segment(self, outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
         """Segment one file and say what was done."""
         ...
+
+
+def computed(asked: Asked) -> Callable[[Outputs], Wishes]:
+    """From an image to how it is segmented: by the networks of the runs, which are loaded now.
+
+    Raises:
+        UnetError: If they cannot be, do not fit each other, or do not take such tiles.
+    """
+    facts = asked.run.facts
+    members = open_ensemble(asked.runs, asked.checkpoint, asked.device, asked.runtime)
+    segment = segmenter(members, tta=asked.tta, tile=asked.tile, overlap=asked.overlap, pairs=facts.mirror_pairs)
+    cost = try_out(segment, len(facts.channels)) if asked.max_memory else None
+    wishes = Wishes(segment, facts, asked.cleaning, asked.max_memory, cost)
+    return lambda _: wishes
 
 
 def try_out(segmenter: Segmenter, num_channels: int) -> PredictorCost:

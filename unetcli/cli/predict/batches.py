@@ -1,0 +1,68 @@
+"""Many images in one call: each has its place, and one that is bad is told of and spoils no other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unetcli import report
+from unetcli.errors import ConfigError, DataError, PartialError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from unetcli.cli.predict.wishes import Kind
+    from unetcli.data.formats.masks import Outputs
+
+Failures = dict[str, str]
+"""What is wrong with each image that was not done."""
+
+
+def plan_masks(
+    paths: Sequence[Path], output: Path, kind: Kind, *, with_scores: bool = False, overwrite: bool = False
+) -> tuple[Sequence[Outputs], Failures]:
+    """Where each mask goes, and what is wrong with the images that cannot be read; an error if none can."""
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output}: is a file, not a folder for masks", hint="name a folder")
+    readable: list[Path] = []
+    failures: Failures = {}
+    for path in paths:
+        try:
+            kind.check(path)
+            readable.append(path)
+        except DataError as error:
+            if len(paths) == 1:
+                raise
+            report.say(f"error: {error}")
+            failures[str(path)] = str(error)
+    if not readable:
+        raise DataError(f"none of the {len(paths)} images can be read: {next(iter(failures.values()))}")
+    return kind.plan(readable, output, with_scores=with_scores, overwrite=overwrite), failures
+
+
+def do_all(
+    plan: Sequence[Outputs], do: Callable[[Outputs], dict[str, Any]], failures: Failures
+) -> list[dict[str, Any]]:
+    """What was done of image after image; one that fails is added to the failures, and raised if it is the only one.
+
+    Raises:
+        DataError: If none was done.
+    """
+    done: list[dict[str, Any]] = []
+    for outputs in plan:
+        try:
+            done.append(do(outputs))
+        except DataError as error:
+            if len(plan) == 1 and not failures:
+                raise
+            report.say(f"error: {error}")
+            failures[str(outputs.image)] = str(error)
+    if not done:
+        raise DataError(f"none of the {len(failures)} images could be segmented: {', '.join(failures)}")
+    return done
+
+
+def raise_failures(failures: Mapping[str, str], num_images: int) -> None:
+    """Raise `PartialError` if some images were not done."""
+    if failures:
+        raise PartialError(f"{len(failures)} of {num_images} images failed: {', '.join(failures)}")
