@@ -139,3 +139,9 @@ def test_of_what_mindspore_says_each_device_has_its_own_line(look):
     assert reason_for("GPU", "") == ""
     finding = check_accelerator(look("Ascend", DRIVER), is_reached=False, is_wanted=False, reason=reason)
     assert finding.found.endswith(f"; MindSpore says: {reason}")
+
+
+def test_the_environment_of_a_cann_that_is_gone_is_told(look, tmp_path):
+    signs = look("Ascend", PLUGINS | DRIVER, ASCEND_HOME_PATH="gone")
+    assert signs.describe().endswith(f"CANN: not found, though ASCEND_HOME_PATH names {tmp_path / 'gone'}")
+    assert signs.next_step().startswith("install CANN")

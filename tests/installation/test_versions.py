@@ -61,7 +61,7 @@ def test_what_fits_is_ok_and_the_others_are_one_finding():
         ("opencv", "ok"),
         ("packages", "ok"),
     ]
-    assert findings[-1].facts == {"versions": {"simpleitk": "2.5.7"}}
+    assert findings[-1].facts == {"versions": {"simpleitk": "2.5.7"}, "problems": {}}
 
 
 def test_only_what_this_system_needs_is_asked_for():
@@ -86,17 +86,19 @@ def test_one_line_mends_all_packages_and_names_numpy_which_the_others_would_repl
     assert {name: finding.status for name, finding in findings.items()} == {
         "numpy": "ok",
         "opencv": "problem",
-        "simpleitk": "problem",
-        "packages": "ok",
+        "packages": "problem",
     }
-    assert findings["opencv"].next_step == findings["simpleitk"].next_step == line
-    assert findings["simpleitk"].found == "not installed"
+    assert findings["opencv"].next_step == findings["packages"].next_step == line
+    assert findings["packages"].found == "simpleitk: not installed"
 
 
 def test_a_package_that_cannot_be_imported_is_installed_again():
     finding = check_package(packages_with(), "simpleitk", "ImportError: no such library")
     assert (finding.status, finding.found) == ("problem", "2.5.7, but its import fails: ImportError: no such library")
     assert "--force-reinstall --no-deps 'SimpleITK<3,>=2.3'" in finding.next_step
+    together = check_packages(packages_with(), {"simpleitk": "ImportError: no such library"})[-1]
+    assert (together.name, together.status) == ("packages", "problem")
+    assert (together.found, together.next_step) == (f"simpleitk: {finding.found}", finding.next_step)
 
 
 def test_a_second_opencv_is_warned_of():

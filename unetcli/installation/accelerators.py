@@ -60,6 +60,7 @@ class Signs:
         software: Folder of CANN, as its environment names it, or else where it is usually installed.
         version: Of that software.
         is_sourced: Whether the environment names the software.
+        stale: What the environment names as that folder though it is not there.
         script: What sets that environment.
         plugins: What this MindSpore has for such devices.
     """
@@ -73,13 +74,14 @@ class Signs:
     software: str | None = None
     version: str | None = None
     is_sourced: bool = False
+    stale: str | None = None
     script: str | None = None
     plugins: tuple[str, ...] = ()
 
     @property
     def is_any(self) -> bool:
         """Whether anything shows that such a device should be there."""
-        return bool(self.num_cards or self.has_driver or self.tool or self.software)
+        return bool(self.num_cards or self.has_driver or self.tool or self.software or self.stale)
 
     def describe(self) -> str:
         """What was found, in words."""
@@ -93,7 +95,8 @@ class Signs:
             version = f" {self.version}" if self.version else ""
             where = f"{version} in {self.software}" if self.software else " not found"
             sourced = "" if self.is_sourced or not self.software else ", whose environment is not set"
-            parts.append(f"CANN:{where}{sourced}")
+            stale = f", though {_ENVIRONMENT_OF_CANN} names {self.stale}" if self.stale and not self.software else ""
+            parts.append(f"CANN:{where}{sourced}{stale}")
         return "; ".join(parts)
 
     def facts(self) -> dict[str, object]:
@@ -107,6 +110,7 @@ class Signs:
             "software": self.software,
             "version": self.version,
             "is_sourced": self.is_sourced,
+            "stale": self.stale,
             "plugins": list(self.plugins),
         }
 
@@ -123,6 +127,7 @@ def look_for(device: Accelerator, place: Place) -> Signs:
     closed = tuple(node for node in nodes if not os.access(folder / Path(node).name, os.R_OK | os.W_OK))
     plugins = place.mindspore / "lib" / "plugin" if place.mindspore else None
     software, script, is_sourced = _cann(place) if device == "Ascend" else (None, None, False)
+    named = place.environ.get(_ENVIRONMENT_OF_CANN) if device == "Ascend" and not is_sourced else None
     return Signs(
         device=device,
         num_cards=_cards(device, place.root),
@@ -133,6 +138,7 @@ def look_for(device: Accelerator, place: Place) -> Signs:
         software=str(software) if software else None,
         version=_cann_version(software) if software else None,
         is_sourced=is_sourced,
+        stale=named,
         script=str(script) if script else None,
         plugins=tuple(sorted(path.name for path in plugins.glob(_PLUGINS[device]))) if plugins else (),
     )
@@ -245,7 +251,8 @@ def _tool(name: str, place: Place) -> str | None:
 
 def _cann(place: Place) -> tuple[Path | None, Path | None, bool]:
     """The folder of CANN, the script that sets its environment, and whether that is set."""
-    if home := place.environ.get(_ENVIRONMENT_OF_CANN):
+    home = place.environ.get(_ENVIRONMENT_OF_CANN)
+    if home and Path(home).is_dir():
         return Path(home), None, True
     own = Path(place.environ["HOME"]) / "Ascend" if place.environ.get("HOME") else None
     places = [place.root / folder for folder in _CANN_PLACES]

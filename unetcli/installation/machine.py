@@ -112,7 +112,7 @@ def check_threads(processor: Processor, environ: Mapping[str, str]) -> Finding:
     found = ", ".join(f"{name}={value}" for name, value in told.items())
     number = told.get("OMP_NUM_THREADS", "").split(",")[0]
     if number.isdigit() and int(number) > processor.num_usable:
-        found += f", more than the {processor.num_usable} cores"
+        found += f", more threads than cores ({processor.num_usable})"
         return Finding("threads", "warning", found, "unset OMP_NUM_THREADS", facts)
     return Finding("threads", "ok", found, facts=facts)
 
@@ -129,7 +129,7 @@ def check_memory(limits: Limits, total: int | None = None, available: int | None
         try:
             memory = import_module("psutil").virtual_memory()
         except ImportError:
-            return Finding("memory", "warning", "not known without psutil", "install psutil", {})
+            return Finding("memory", "warning", "not known without psutil", f"{sys.executable} -m pip install psutil")
         total, available = int(memory.total), int(memory.available)
     facts = {"total_bytes": total, "available_bytes": available, "limit_bytes": limits.memory_bytes}
     found = f"{in_gigabytes(available)} of {in_gigabytes(total)} free"
@@ -186,7 +186,9 @@ def check_msrun(environ: Mapping[str, str], executable: str = sys.executable) ->
     on_path = shutil.which("msrun", path=environ.get("PATH", ""))
     facts = {"beside_python": beside, "on_path": on_path}
     if beside is None and on_path is None:
-        return Finding("msrun", "warning", "not found; --distribute needs it", "install MindSpore again", facts)
+        return Finding(
+            "msrun", "warning", "not found; --distribute needs it", "install MindSpore, which brings it", facts
+        )
     if beside is None:
         found = f"{on_path}, which is not of this environment ({Path(executable).parent})"
         return Finding("msrun", "warning", found, "install MindSpore into the environment of unet", facts)

@@ -96,6 +96,7 @@ def run_child(code: str, *arguments: str, seconds: float, environ: Mapping[str, 
         return Child(_events(out), f"it had not ended after {seconds:.0f} s")
     except BaseException:
         _end(process)
+        process.wait()
         raise
     return Child(_events(out), "" if process.returncode == 0 else failure_in_words(process.returncode, err))
 

@@ -67,12 +67,12 @@ def check_mindspore(packages: Packages, folder: Path | None, child: Child, *, su
     suffix = suffix or str(sysconfig.get_config_var("EXT_SUFFIX"))
     made_for = _made_for(folder)
     if finding.status == "problem" and not packages.installed.get("mindspore"):
-        step = f"{step} ({WHEELS})"
+        found = f"{found}; {WHEELS}"
     elif failure and made_for and suffix not in made_for:
         python = f"{platform.python_implementation()} {platform.python_version()} on {platform.machine()}"
-        found = f"{packages.installed['mindspore']}, but its files are made for {', '.join(made_for)}; this is {python}"
-        step = f"install the wheel for this Python: {step} ({WHEELS})"
-    elif failure:
+        made = f"its files are made for {', '.join(made_for)}; this is {python}"
+        found = f"{packages.installed['mindspore']}, but {made}; {WHEELS}"
+    elif failure and packages.fits("mindspore"):
         where = f" (in {folder})" if folder else ""
         found, step = found + where, _remedy(failure) or step
     elif finding.status == "ok" and imported:

@@ -161,17 +161,25 @@ def check_package(packages: Packages, name: str, failure: str = "") -> Finding:
 
 
 def check_packages(packages: Packages, failures: Mapping[str, str]) -> list[Finding]:
-    """All required packages but MindSpore: two by name, those at fault by name, and the others as one finding.
+    """All required packages but MindSpore: those with a name of their own, and the others together.
 
     Args:
         packages: What is asked for and installed.
         failures: What the import of a package ended in; of those it is not said of, it went well.
     """
-    every = [check_package(packages, name, failures.get(name, "")) for name in packages.required if name != "mindspore"]
-    own = [finding for finding in every if finding.name in NAMED.values() or finding.status != "ok"]
-    fine = {finding.name: finding.found for finding in every if finding not in own}
-    text = f"{len(fine)} fit and can be imported: {', '.join(fine)}" if fine else "none"
-    return [*own, Finding("packages", "ok", text, facts={"versions": fine})]
+    every = {name: check_package(packages, name, failures.get(name, "")) for name in packages.required}
+    del every["mindspore"]
+    own = [every.pop(name) for name in NAMED if name in every]
+    wrong = {name: finding for name, finding in every.items() if finding.status != "ok"}
+    fine = [name for name in every if name not in wrong]
+    parts = [f"{name}: {finding.found}" for name, finding in wrong.items()]
+    if fine:
+        parts.append(f"{len(fine)} fit and can be imported: {', '.join(fine)}")
+    versions = {name: packages.installed.get(name) for name in every}
+    facts = {"versions": versions, "problems": {name: finding.found for name, finding in wrong.items()}}
+    unfit = next((finding.next_step for name, finding in wrong.items() if not packages.fits(name)), "")
+    step = unfit or (_mending(packages, *wrong) if wrong else "")
+    return [*own, Finding("packages", "problem" if wrong else "ok", "; ".join(parts), step, facts)]
 
 
 def check_runtimes(packages: Packages) -> Finding:
@@ -187,5 +195,5 @@ def check_runtimes(packages: Packages) -> Finding:
     return Finding("runtimes", "ok", text, facts={"versions": found})
 
 
-def _mending(packages: Packages, name: str) -> str:
-    return packages.pip_line(name).replace(" install ", " install --force-reinstall --no-deps ", 1)
+def _mending(packages: Packages, *names: str) -> str:
+    return packages.pip_line(*names).replace(" install ", " install --force-reinstall --no-deps ", 1)
