@@ -104,7 +104,14 @@ def test_a_package_that_cannot_be_imported_is_installed_again():
 def test_a_second_opencv_is_warned_of():
     finding = check_package(packages_with(opencv_python="4.13.0"), "opencv-python-headless")
     assert (finding.status, "opencv-python" in finding.found) == ("warning", True)
-    assert finding.next_step.startswith(f"{sys.executable} -m pip uninstall opencv-python, then: ")
+    assert finding.next_step.startswith(f"{sys.executable} -m pip uninstall --yes opencv-python && {sys.executable}")
+    broken = check_package(packages_with(opencv_python="4.13.0"), "opencv-python-headless", "ImportError: libGL.so.1")
+    assert (broken.status, broken.next_step) == ("problem", finding.next_step)
+
+
+@pytest.mark.parametrize("version", ["custom build", ""])
+def test_a_version_that_cannot_be_read_does_not_fit(version):
+    assert check_package(packages_with(simpleitk=version), "simpleitk").status == "problem"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import shlex
 import sys
@@ -43,8 +44,13 @@ class Packages:
 
     def fits(self, name: str) -> bool:
         """Whether a package is installed in a version that fits."""
+        from packaging.version import InvalidVersion
+
         requirement = self.required.get(name) or self.optional[name]
-        return name in self.installed and requirement.specifier.contains(self.installed[name], prereleases=True)
+        try:
+            return name in self.installed and requirement.specifier.contains(self.installed[name], prereleases=True)
+        except InvalidVersion:
+            return False
 
     def module(self, name: str) -> str:
         """What a required package is imported as."""
@@ -84,10 +90,8 @@ def read_packages(lines: Sequence[str], python: str, version_of: Callable[[str],
             optional[name] = requirement
     installed: dict[str, str] = {}
     for name in (*required, *optional, *_OTHER_OPENCV):
-        try:
-            installed[name] = version_of(name)
-        except metadata.PackageNotFoundError:
-            continue
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed[name] = version_of(name) or "0"  # nothing is known of a package whose removal was cut off
     return Packages(required, optional, installed, python)
 
 
@@ -151,13 +155,14 @@ def check_package(packages: Packages, name: str, failure: str = "") -> Finding:
     if not packages.fits(name):
         found = f"{version}, but unet needs {requirement.specifier}"
         return Finding(title, "problem", found, packages.pip_line(), facts)
+    found, step = version, _mending(packages, name)
+    others = [other for other in _OTHER_OPENCV if other in packages.installed and name == "opencv-python-headless"]
+    if others:
+        found += f", and beside it {', '.join(others)}; which of them is imported is chance"
+        step = f"{shlex.join([sys.executable, '-m', 'pip', 'uninstall', '--yes', *others])} && {step}"
     if failure:
-        return Finding(title, "problem", f"{version}, but its import fails: {failure}", _mending(packages, name), facts)
-    if name == "opencv-python-headless" and (others := [n for n in _OTHER_OPENCV if n in packages.installed]):
-        found = f"{version}, and beside it {', '.join(others)}; which of them is imported is chance"
-        step = shlex.join([sys.executable, "-m", "pip", "uninstall", *others]) + f", then: {_mending(packages, name)}"
-        return Finding(title, "warning", found, step, facts)
-    return Finding(title, "ok", version, facts=facts)
+        return Finding(title, "problem", f"{found}, but its import fails: {failure}", step, facts)
+    return Finding(title, "warning", found, step, facts) if others else Finding(title, "ok", found, facts=facts)
 
 
 def check_packages(packages: Packages, failures: Mapping[str, str]) -> list[Finding]:
