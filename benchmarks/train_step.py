@@ -164,7 +164,7 @@ def our_step(problem: Problem, size: tuple[int, ...]) -> Callable[[], object]:
     set_up("CPU", seed=1)
     network = build_model(config.model, seed=1, target="cpu")
     rates = np.full(STEPS, 1e-3, np.float32)
-    optimizer = build_optimizer(config.optimizer, rates, network.trainable_params(), scale=1.0)
+    optimizer = build_optimizer(config.optimizer, rates, network.trainable_params())
     step = Model(network, build_loss(config.loss, CLASSES), optimizer).train_network.set_train()
     images, labels = map(Tensor, problem.batch(size))
     return lambda: step(images, labels).asnumpy()

@@ -5,21 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from unetcli.config.reach import reach_of_residual_unet, reach_of_unet
-
-
-class Section(BaseModel):
-    """A group of settings; frozen, closed to names it does not know, and no value is taken for one of another type."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-Axes = Annotated[tuple[int, ...], Strict(strict=False)]
-"""One number an axis, in the order of the arrays: Y X, or Z Y X."""
+from unetcli.config.section import Axes, Section
+from unetcli.config.training import LossSettings, OptimizerSettings, ScheduleSettings, TrainSettings
 
 
 class ModelSettings(Section):
@@ -250,79 +242,6 @@ class AugmentationSettings(Section):
             if not 0 < low <= high:
                 raise ValueError(f"{name} must be two positive numbers, the lesser first, got {low} and {high}")
         return self
-
-
-class LossSettings(Section):
-    """What is minimised, a weighted sum; section `loss`. A weight of 0 leaves a part out."""
-
-    cross_entropy: float = Field(default=1.0, ge=0, description="Weight of softmax cross entropy.")
-    dice: float = Field(default=0.0, ge=0, description="Weight of soft Dice loss.")
-    dice_denominator: Literal["linear", "squared"] = Field(
-        default="linear", description="Sums of values, or of squares."
-    )
-    dice_smooth: float = Field(default=1.0, ge=0, description="Added to numerator and denominator of Dice.")
-    dice_background: bool = Field(default=True, description="Let the background count as a class in Dice.")
-    dice_per: Literal["image", "batch"] = Field(
-        default="image", description="Dice of each image, or of a batch as one."
-    )
-    focal: float = Field(default=0.0, ge=0, description="Weight of focal loss.")
-    focal_gamma: float = Field(default=2.0, ge=0, description="How strongly focal loss turns from easy pixels.")
-    class_weights: tuple[float, ...] | None = Field(
-        default=None, strict=False, description="Weight of each class in cross entropy and focal loss; equal if unset."
-    )
-
-    @model_validator(mode="after")
-    def _something_to_minimise(self) -> Self:
-        if not self.cross_entropy + self.dice + self.focal > 0:
-            raise ValueError("one of cross_entropy, dice and focal must have a positive weight")
-        if self.class_weights is not None and (min(self.class_weights) < 0 or not sum(self.class_weights) > 0):
-            raise ValueError(f"class_weights must not be negative, nor all 0, got {list(self.class_weights)}")
-        return self
-
-
-class OptimizerSettings(Section):
-    """Section `optimizer`."""
-
-    name: Literal["adam", "adamw", "sgd"] = Field(default="adamw", description="The update rule.")
-    learning_rate: float = Field(default=1e-3, gt=0, description="Peak rate of the schedule, after warm-up.")
-    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled for adamw, added to gradients otherwise.")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd.")
-    nesterov: bool = Field(default=False, description="Nesterov momentum for sgd.")
-    clip_norm: float | None = Field(default=None, gt=0, description="Largest global norm of a step's gradients.")
-    loss_scale: float | None = Field(
-        default=None, ge=1, description="Fixed loss scale for float16; none trains in float32."
-    )
-
-
-class ScheduleSettings(Section):
-    """How the learning rate runs over the steps; section `schedule`."""
-
-    name: Literal["constant", "cosine", "cosine_zoo", "polynomial"] = Field(
-        default="cosine",
-        description="Its shape after warm-up; 'cosine_zoo' ends early, above 0, as the zoo's Unet3d does.",
-    )
-    warmup_steps: int = Field(default=0, ge=0, description="Steps of linear rise to the peak.")
-    warmup_ratio: float = Field(default=0.0, ge=0, le=1, description="Share of the peak that the rise begins from.")
-    final_ratio: float = Field(default=0.0, ge=0, le=1, description="Share of the peak that is left at the last step.")
-    power: float = Field(default=0.9, gt=0, description="Exponent of the polynomial.")
-
-
-class TrainSettings(Section):
-    """Section `train`."""
-
-    epochs: int = Field(default=30, ge=1, description="Epochs of `steps_per_epoch` steps.")
-    steps_per_epoch: int | None = Field(default=None, ge=1, description="Steps an epoch; as epoch_unit says if unset.")
-    epoch_unit: Literal["pixels", "cases"] = Field(
-        default="pixels",
-        description="An epoch shows every training pixel about once, or takes patches_per_case patches of every case.",
-    )
-    batch_size: int = Field(default=4, ge=1, description="Patches per device and step.")
-    seed: int = Field(default=1, ge=0, description="Of weights, patches, augmentation and dropout.")
-    validate_every: int = Field(default=1, ge=1, description="Epochs between validations ('eval_interval').")
-    patience: int | None = Field(
-        default=None, ge=1, description="Validations without a better mean IoU before training stops; never if unset."
-    )
-    workers: int = Field(default=1, ge=1, le=64, description="Threads that make patches.")
 
 
 class InferenceSettings(Section):

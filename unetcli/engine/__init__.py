@@ -17,7 +17,9 @@ from mindspore.train import Model
 from unetcli.engine.checkpoint import read_checkpoint, restore, write_checkpoint
 from unetcli.engine.compiling import CompileFirst, GraphCache
 from unetcli.engine.device import Runtime, choose_device, set_up
-from unetcli.engine.optimization import build_optimizer, learning_rates, loss_scaling
+from unetcli.engine.optimization import build_optimizer, learning_rates
+from unetcli.engine.precision import check_precision, loss_scaling, with_precision
+from unetcli.engine.stepping import build_trainer
 from unetcli.engine.training import (
     Batches,
     EpochKeeper,
@@ -229,13 +231,16 @@ class Engine:
                 f"training cannot go on from step {self._progress.step} with weights alone",
                 hint="load last.ckpt, which has the optimiser's state, into a new engine",
             )
-        scaling = loss_scaling(config.optimizer.loss_scale, device=self.device)
-        optimizer = build_optimizer(
-            config.optimizer, rates, self._network.trainable_params(), scale=scaling.optimizer_scale
-        )
+        check_precision(config, self.device)
+        network = self._network
+        optimizer = build_optimizer(config.optimizer, rates, network.trainable_params())
+        if config.train.amp != "O0":
+            twin = build_model(config.model, seed=config.train.seed)
+            network = with_precision(network, twin, config.train.amp)
         loss = build_loss(config.loss, num_classes=self._num_classes, ignored=self.ignored)
-        manager: dict[str, Any] = {"loss_scale_manager": scaling.manager} if scaling.manager else {}
-        model = Model(self._network, loss, optimizer, **manager)
+        model = build_trainer(
+            network, loss, optimizer, accumulation=config.train.accumulation, scaling=loss_scaling(config)
+        )
         if self._restored is not None:
             path, tensors = self._restored
             restore(model.train_network, tensors, path)
@@ -248,6 +253,7 @@ class Engine:
         facts = {
             "model": self._model_facts,
             "seed": config.train.seed,
+            "amp": config.train.amp,
             "loss": config.loss.model_dump(mode="json"),
             "ignored": self.ignored,
             "optimizer": config.optimizer.model_dump(mode="json"),

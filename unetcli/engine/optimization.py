@@ -1,12 +1,11 @@
-"""Optimisers, learning-rate schedules and the loss scale, each in the one form MindSpore gets right."""
+"""Optimisers and learning-rate schedules, each in the one form MindSpore gets right."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mindspore import Tensor, amp, nn, ops
+from mindspore import Tensor, nn, ops
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +33,7 @@ class Adam(nn.Adam):
     Args:
         parameters: What is trained.
         decay: Decoupled weight decay.
-        max_norm: Largest global norm of the gradients as they come in, so times the loss scale; 0 for none.
+        max_norm: Largest global norm of the gradients; 0 for none.
         **arguments: Of `nn.Adam`.
     """
 
@@ -75,33 +74,6 @@ class SGD(nn.SGD):
         return super().decay_weight(_clip(gradients, self.max_norm))
 
 
-@dataclass(frozen=True, slots=True)
-class Scaling:
-    """Loss scale as MindSpore needs it: half in the Model, half in the optimiser."""
-
-    manager: amp.LossScaleManager | None
-    optimizer_scale: float
-
-
-def loss_scaling(value: float | None, *, device: str) -> Scaling:
-    """Pair a loss-scale manager with the scale its optimiser must divide by.
-
-    Who unscales the gradients depends on `drop_overflow_update` (mindspore.amp.FixedLossScaleManager,
-    2.10): if True the train step does, if False the optimiser must. CPU accepts only False
-    (mindspore.amp.build_train_network). A mismatch trains with gradients `value` times too large,
-    and Adam hides it.
-
-    Args:
-        value: Fixed scale; None for float32 training.
-        device: "CPU", "GPU" or "Ascend".
-    """
-    if value is None:
-        return Scaling(None, 1.0)
-    if device == "CPU":
-        return Scaling(amp.FixedLossScaleManager(value, drop_overflow_update=False), value)
-    return Scaling(amp.FixedLossScaleManager(value, drop_overflow_update=True), 1.0)
-
-
 def learning_rates(settings: ScheduleSettings, peak: float, num_steps: int) -> NDArray[np.float32]:
     """Learning rate of every step: a linear warm-up, then the schedule down to `final_ratio` of the peak.
 
@@ -132,21 +104,16 @@ def learning_rates(settings: ScheduleSettings, peak: float, num_steps: int) -> N
 
 
 def build_optimizer(
-    settings: OptimizerSettings, rates: NDArray[np.float32], parameters: Iterable[Parameter], *, scale: float
+    settings: OptimizerSettings, rates: NDArray[np.float32], parameters: Iterable[Parameter]
 ) -> nn.Optimizer:
-    """The optimiser of a run.
+    """The optimiser of a run, which takes gradients that are not scaled; `TrainStep` sees to that.
 
     Args:
         settings: Its name and constants.
         rates: Learning rate of every step.
         parameters: What is trained.
-        scale: What the optimiser divides gradients by, `Scaling.optimizer_scale`.
     """
-    common: dict[str, Any] = {
-        "learning_rate": Tensor(rates),
-        "loss_scale": scale,
-        "max_norm": (settings.clip_norm or 0.0) * scale,
-    }
+    common: dict[str, Any] = {"learning_rate": Tensor(rates), "max_norm": settings.clip_norm or 0.0}
     match settings.name:
         case "adam":
             return Adam(list(parameters), decay=0.0, weight_decay=settings.weight_decay, **common)

@@ -1,0 +1,208 @@
+"""Gradients of several batches in one step: they must be those of one large batch, and nothing may get lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+from unetcli.config import LossSettings, OptimizerSettings, load_config
+from unetcli.engine.checkpoint import read_checkpoint
+from unetcli.engine.device import set_up
+from unetcli.engine.optimization import build_optimizer
+from unetcli.engine.stepping import TrainStep, build_trainer
+from unetcli.models import build_loss, build_model
+
+RATES = np.array([0.5, 0.25, 0.125], np.float32)
+TIMES = 3
+
+
+@pytest.fixture(autouse=True)
+def in_graphs():
+    set_up("CPU", seed=1)
+
+
+def values_of(cell) -> dict[str, np.ndarray]:
+    return {name: parameter.asnumpy().copy() for name, parameter in cell.parameters_dict().items()}
+
+
+def tiny_step(optimizer, *, accumulation=1, norm="none"):
+    """A training step of a network of two levels, always with the same first weights."""
+    options = {"model.in_channels": 1, "model.num_classes": 2, "model.base_channels": 2, "model.depth": 2}
+    network = build_model(load_config(options=options | {"model.norm": norm}).model, seed=1, target="cpu")
+    rule = build_optimizer(OptimizerSettings(**optimizer), RATES, network.trainable_params())
+    loss = build_loss(LossSettings(dice=1.0), num_classes=2)
+    return build_trainer(network, loss, rule, accumulation=accumulation).train_network.set_train()
+
+
+@pytest.fixture
+def large(rng):
+    images = rng.normal(size=(2 * TIMES, 1, 16, 16)).astype(np.float32)
+    return Tensor(images), Tensor((images[:, 0] > 0.5).astype(np.int32))
+
+
+@pytest.mark.parametrize("optimizer", [{"name": "sgd"}, {"name": "sgd", "weight_decay": 0.1, "clip_norm": 0.1}])
+def test_batches_added_up_are_one_large_batch(optimizer, large):
+    whole, parts = tiny_step(optimizer), tiny_step(optimizer, accumulation=TIMES)
+    start = values_of(whole)
+    for _ in RATES:
+        np.testing.assert_allclose(parts(*large).asnumpy(), whole(*large).asnumpy(), rtol=1e-5)
+    expected, found = values_of(whole), values_of(parts)
+    assert found.keys() == expected.keys()
+    assert any(np.abs(expected[name] - start[name]).max() > 1e-2 for name in start if "conv" in name)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-6, rtol=1e-5, err_msg=name)
+
+
+def test_batch_normalisation_sees_each_batch_by_itself(large):
+    parts = tiny_step({"name": "sgd", "learning_rate": 1e-3}, accumulation=TIMES, norm="batch")
+    one = tiny_step({"name": "sgd", "learning_rate": 1e-3}, norm="batch")
+    images, labels = (tensor.asnumpy() for tensor in large)
+    weights = values_of(one)
+    parts(*large)
+    # without a step in between, the running statistics are those of three batches in a row
+    for number in range(TIMES):
+        one(Tensor(images[2 * number : 2 * number + 2]), Tensor(labels[2 * number : 2 * number + 2]))
+        for name, value in one.parameters_dict().items():
+            if "moving" not in name:
+                value.set_data(Tensor(weights[name]))
+    found = values_of(parts)
+    statistics = [name for name in found if "moving" in name]
+    assert statistics
+    for name in statistics:
+        np.testing.assert_allclose(found[name], one.parameters_dict()[name].asnumpy(), atol=1e-6, err_msg=name)
+
+
+class Line(nn.Cell):
+    """The mean of a line's values: its gradient is the mean of the inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = ms.Parameter(Tensor([1.0, 2.0], ms.float32), name="weight")
+
+    def construct(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x * self.weight).sum(1).mean() + y.mean()
+
+
+def test_a_step_moves_by_the_mean_gradient_and_tells_the_mean_loss():
+    network = Line()
+    optimizer = build_optimizer(OptimizerSettings(name="sgd", momentum=0.0), RATES, network.trainable_params())
+    step = TrainStep(network, optimizer, accumulation=4).set_train()
+    x = np.array([[1, 0], [3, 0], [0, 2], [0, 2], [8, 0], [0, 0], [0, 4], [0, 8]], np.float32)
+    loss = step(Tensor(x), Tensor(np.zeros(8, np.float32)))
+    assert loss.asnumpy() == 5.5  # (2 + 4 + 4 + 12) / 4
+    np.testing.assert_array_equal(network.weight.asnumpy(), [1 - 0.5 * 1.5, 2 - 0.5 * 2.0])
+    assert optimizer.global_step.asnumpy() == 1
+
+
+HARD = {
+    "train__accumulation": 2,
+    "model__dropout": 0.3,
+    "optimizer__loss_scale": "dynamic",
+    "optimizer__loss_scale_window": 4,
+    "optimizer__clip_norm": 0.5,
+    "train__epochs": 2,
+}
+
+
+def test_a_torn_run_ends_with_the_same_values_in_the_midst_of_a_window(start, toy_batches, tmp_path):
+    class Double(toy_batches):
+        """Two batches in a row as one."""
+
+        steps_per_epoch = 3
+        patches_per_step = 4
+
+        def __getitem__(self, step):
+            first, second = (super(Double, self).__getitem__(2 * step + number) for number in range(2))
+            return tuple(map(np.concatenate, zip(first, second, strict=True)))
+
+    def run(folder, stop_at=None):
+        engine = start(**HARD)
+        if (folder / "last.ckpt").exists():
+            engine.load(folder / "last.ckpt")
+
+        def record(event):
+            if event["event"] == "step" and event["step"] == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        engine.fit(Double(), lambda: {"mean_iou": 0.5}, record, folder)
+        tensors, facts = read_checkpoint(folder / "last.ckpt")
+        return {name: tensor.asnumpy() for name, tensor in tensors.items()}, facts
+
+    for name in ("whole", "torn"):
+        (tmp_path / name).mkdir()
+    whole, facts = run(tmp_path / "whole")
+    half, half_facts = run(tmp_path / "torn", stop_at=2)
+    assert (half["loss_scale"], half["good_steps"]) == (2**16, half_facts["progress"]["step"])
+    assert half["good_steps"] in (2, 3)
+    assert (whole["loss_scale"], whole["good_steps"]) == (2**17, 2)
+    torn, torn_facts = run(tmp_path / "torn")
+    assert torn_facts == facts
+    assert torn.keys() == whole.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(torn[name], value, err_msg=name)
+
+
+WORKER = """
+    import hashlib, json, sys, tempfile
+    from pathlib import Path
+    from unetcli.framework import prepare_process
+    prepare_process()
+    import numpy as np
+    from unetcli.config import load_config
+    from unetcli.engine import Engine, Runtime, compiling
+    from unetcli.engine.checkpoint import read_checkpoint
+
+    taken = []
+    compile_with = compiling._Exchange.compile
+
+    def watch(self, cell, inputs, key, known):
+        made = compile_with(self, cell, inputs, key, known)
+        taken.append(known is not None and made == known)
+        return made
+
+    compiling._Exchange.compile = watch
+
+    class Batches:
+        steps_per_epoch = 3
+        patches_per_step = 4
+
+        def __getitem__(self, step):
+            rng = np.random.default_rng(step)
+            return rng.normal(size=(4, 1, 16, 16)).astype(np.float32), rng.integers(0, 2, (4, 16, 16)).astype(np.int32)
+
+    options = {"model.in_channels": 1, "model.num_classes": 2, "model.base_channels": 2, "model.depth": 2,
+               "data.patch_size": (16, 16), "train.batch_size": 2, "train.epochs": 1, "train.accumulation": 2,
+               "optimizer.loss_scale": "dynamic", "optimizer.loss_scale_window": 2}
+    losses = []
+    engine = Engine.start(load_config(options=options), Runtime("CPU", Path(sys.argv[1])))
+    with tempfile.TemporaryDirectory() as folder:
+        engine.fit(Batches(), lambda: {"mean_iou": 0.5}, lambda event: losses.append(event["loss"]), Path(folder))
+        tensors, _ = read_checkpoint(Path(folder) / "last.ckpt")
+    digests = {name: hashlib.sha256(tensor.asnumpy().tobytes()).hexdigest() for name, tensor in tensors.items()}
+    print(json.dumps([taken, losses, digests]))
+"""
+
+
+def test_a_step_that_adds_up_is_taken_from_the_graphs_that_are_kept_and_computes_the_same(tmp_path):
+    cold, warm = (
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", textwrap.dedent(WORKER), str(tmp_path)],
+                capture_output=True,
+                encoding="utf-8",
+                check=True,
+            ).stdout
+        )
+        for _ in range(2)
+    )
+    assert (cold[0], warm[0]) == ([False], [True])
+    assert cold[1:] == warm[1:]

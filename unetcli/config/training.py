@@ -1,0 +1,110 @@
+"""The settings of training: what is minimised, and how."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from unetcli.config.section import Section
+
+
+class LossSettings(Section):
+    """What is minimised, a weighted sum; section `loss`. A weight of 0 leaves a part out."""
+
+    cross_entropy: float = Field(default=1.0, ge=0, description="Weight of softmax cross entropy.")
+    dice: float = Field(default=0.0, ge=0, description="Weight of soft Dice loss.")
+    dice_denominator: Literal["linear", "squared"] = Field(
+        default="linear", description="Sums of values, or of squares."
+    )
+    dice_smooth: float = Field(default=1.0, ge=0, description="Added to numerator and denominator of Dice.")
+    dice_background: bool = Field(default=True, description="Let the background count as a class in Dice.")
+    dice_per: Literal["image", "batch"] = Field(
+        default="image", description="Dice of each image, or of a batch as one."
+    )
+    focal: float = Field(default=0.0, ge=0, description="Weight of focal loss.")
+    focal_gamma: float = Field(default=2.0, ge=0, description="How strongly focal loss turns from easy pixels.")
+    class_weights: tuple[float, ...] | None = Field(
+        default=None, strict=False, description="Weight of each class in cross entropy and focal loss; equal if unset."
+    )
+
+    @model_validator(mode="after")
+    def _something_to_minimise(self) -> Self:
+        if not self.cross_entropy + self.dice + self.focal > 0:
+            raise ValueError("one of cross_entropy, dice and focal must have a positive weight")
+        if self.class_weights is not None and (min(self.class_weights) < 0 or not sum(self.class_weights) > 0):
+            raise ValueError(f"class_weights must not be negative, nor all 0, got {list(self.class_weights)}")
+        return self
+
+
+class OptimizerSettings(Section):
+    """Section `optimizer`."""
+
+    name: Literal["adam", "adamw", "sgd"] = Field(default="adamw", description="The update rule.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Peak rate of the schedule, after warm-up.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled for adamw, added to gradients otherwise.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd.")
+    nesterov: bool = Field(default=False, description="Nesterov momentum for sgd.")
+    clip_norm: float | None = Field(default=None, gt=0, description="Largest global norm of a step's gradients.")
+    loss_scale: float | Literal["dynamic"] | None = Field(
+        default=None,
+        description="Factor on the loss that keeps gradients from vanishing in float16, or 'dynamic'; if unset, none "
+        "at train.amp O0 and dynamic at the others.",
+    )
+    loss_scale_window: int = Field(
+        default=2000, ge=1, description="Steps in a row without overflow after which a dynamic loss scale doubles."
+    )
+
+    @field_validator("loss_scale", mode="before")
+    @classmethod
+    def _name_or_factor(cls, value: object) -> object:
+        if value is None or value == "dynamic":
+            return value
+        if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < math.inf:
+            return value
+        raise ValueError("must be 'dynamic' or a finite number of at least 1")
+
+
+class ScheduleSettings(Section):
+    """How the learning rate runs over the steps; section `schedule`."""
+
+    name: Literal["constant", "cosine", "cosine_zoo", "polynomial"] = Field(
+        default="cosine",
+        description="Its shape after warm-up; 'cosine_zoo' ends early, above 0, as the zoo's Unet3d does.",
+    )
+    warmup_steps: int = Field(default=0, ge=0, description="Steps of linear rise to the peak.")
+    warmup_ratio: float = Field(default=0.0, ge=0, le=1, description="Share of the peak that the rise begins from.")
+    final_ratio: float = Field(default=0.0, ge=0, le=1, description="Share of the peak that is left at the last step.")
+    power: float = Field(default=0.9, gt=0, description="Exponent of the polynomial.")
+
+
+class TrainSettings(Section):
+    """Section `train`."""
+
+    epochs: int = Field(default=30, ge=1, description="Epochs of `steps_per_epoch` steps.")
+    steps_per_epoch: int | None = Field(default=None, ge=1, description="Steps an epoch; as epoch_unit says if unset.")
+    epoch_unit: Literal["pixels", "cases"] = Field(
+        default="pixels",
+        description="An epoch shows every training pixel about once, or takes patches_per_case patches of every case.",
+    )
+    batch_size: int = Field(default=4, ge=1, description="Patches that go through the network at once, on each device.")
+    accumulation: int = Field(
+        default=1, ge=1, description="Batches of `batch_size` patches whose gradients are averaged for one step."
+    )
+    amp: Literal["O0", "O1", "O2", "O3", "auto"] = Field(
+        default="O0",
+        description="Mixed precision, by MindSpore's levels: O0 is float32; O1 and auto compute listed operations in "
+        "float16, O2 all but batch normalisation, O3 all. Not on CPU.",
+    )
+    seed: int = Field(default=1, ge=0, description="Of weights, patches, augmentation and dropout.")
+    validate_every: int = Field(default=1, ge=1, description="Epochs between validations ('eval_interval').")
+    patience: int | None = Field(
+        default=None, ge=1, description="Validations without a better mean IoU before training stops; never if unset."
+    )
+    workers: int = Field(default=1, ge=1, le=64, description="Threads that make patches.")
+
+    @property
+    def patches_per_step(self) -> int:
+        """Patches that a device takes for one step."""
+        return self.batch_size * self.accumulation
