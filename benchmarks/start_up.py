@@ -134,6 +134,7 @@ class Batches:
     """Random patches and labels, the same for both."""
 
     steps_per_epoch = STEPS
+    patches_per_step = BATCH
 
     def __getitem__(self, step: int) -> tuple[Any, Any]:
         import numpy as np

@@ -143,7 +143,7 @@ def test_labels_are_measured_as_scores_are_and_only_the_soft_measure_is_missing(
 
 def test_membranes_cannot_be_measured_by_labels():
     with pytest.raises(ValueError, match="membranes are measured by scores"):
-        evaluate([HALF], labels_of_pixels, "ab", membrane=True)
+        evaluate([HALF], labels_of_pixels, "ab", Measures(membrane=True))
 
 
 # over cases
@@ -325,7 +325,7 @@ def cells():
 
 
 def test_a_membrane_that_is_found_exactly_scores_1(cells):
-    summary = evaluate([cells], segmenting(two_classes), ["membrane", "cell"], membrane=True).summary()
+    summary = evaluate([cells], segmenting(two_classes), ["membrane", "cell"], Measures(membrane=True)).summary()
 
     names = [f"v_{name}{part}" for name in ("rand", "info") for part in ("", "_split", "_merge")]
     assert {name: summary[name] for name in names} == dict.fromkeys(names, pytest.approx(1))
@@ -336,7 +336,7 @@ def test_a_membrane_that_is_found_exactly_scores_1(cells):
 
 def test_a_membrane_that_is_missed_merges_two_cells(cells):
     summary = evaluate(
-        [cells], segmenting(lambda image: two_classes(np.ones_like(image))), "ab", membrane=True
+        [cells], segmenting(lambda image: two_classes(np.ones_like(image))), "ab", Measures(membrane=True)
     ).summary()
 
     # one segment of 64 px holds two true ones of 32: 2 * 32^2 / 64^2
@@ -354,7 +354,7 @@ def test_what_the_isbi_stack_is_measured_by_is_left_out_elsewhere(cells):
 def test_a_truth_without_cells_has_no_membrane_scores(cells):
     empty = Case("empty", cells.image, np.zeros_like(cells.labels))
 
-    summary = evaluate([empty], segmenting(two_classes), ["membrane", "cell"], membrane=True).summary()
+    summary = evaluate([empty], segmenting(two_classes), ["membrane", "cell"], Measures(membrane=True)).summary()
 
     assert {value for name, value in summary.items() if name.startswith("v_")} == {None}
     assert sum(name.startswith("v_") for name in summary) == 8
@@ -363,7 +363,10 @@ def test_a_truth_without_cells_has_no_membrane_scores(cells):
 @pytest.mark.parametrize("labels", [[[0, 1], [1, 1]], [[0, 0], [0, 0]]])
 def test_summary_and_rows_are_json(labels):
     result = evaluate(
-        [make_case("a", [[0.2, 0.6]] * 2, labels)], segmenting(two_classes), ["membrane", "cell"], membrane=True
+        [make_case("a", [[0.2, 0.6]] * 2, labels)],
+        segmenting(two_classes),
+        ["membrane", "cell"],
+        Measures(membrane=True),
     )
 
     for value in (result.summary(), result.rows()):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unetcli.framework import cache_folder
+from unetcli.framework import asked_threads, cache_folder
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,11 @@ def test_a_user_without_a_home_keeps_nothing(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
     assert cache_folder("graphs") is None
+
+
+@pytest.mark.parametrize(("text", "expected"), [(None, None), ("3", 3), ("0", None), ("", None), ("4,2", None)])
+def test_threads_are_those_that_are_asked_for(monkeypatch, text, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if text is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert asked_threads() == expected

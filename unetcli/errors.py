@@ -48,6 +48,22 @@ class DeviceError(UnetError):
     exit_code = 5
 
 
+class RanksError(UnetError):
+    """One of several processes has failed, and what they did together has ended.
+
+    Args:
+        message: Which one, and what it said.
+        hint: As for all errors.
+        exit_code: What it has left with; that of a device that is lost if it could not say.
+    """
+
+    exit_code = DeviceError.exit_code
+
+    def __init__(self, message: str, *, hint: str = "", exit_code: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code or type(self).exit_code
+
+
 class PartialError(UnetError):
     """Some inputs were done and some failed; what was done is kept."""
 

@@ -22,6 +22,15 @@ def hold_instructions() -> None:
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 
+def asked_threads() -> int | None:
+    """Threads that the user, or a launcher of several processes, allows; None where nothing is said.
+
+    OpenMP reads `OMP_NUM_THREADS` itself, and MindSpore with it; others must be told.
+    """
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdecimal() and int(text) > 0 else None
+
+
 def cache_folder(name: str) -> Path | None:
     """Where to keep, for this user, what can be made again; None for a user without a home.
 

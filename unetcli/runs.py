@@ -7,12 +7,15 @@ for bit; `best.ckpt` the weights of the best validation; `evaluation/` what `une
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,9 +25,11 @@ from unetcli.errors import ConfigError, RunError
 from unetcli.files import replacing_folder, sha256, write_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
 RUNS = Path("runs")
+LOCK_SECONDS = 5.0
+"""How long to wait for a process that trains a run."""
 _SCHEMA = 1
 
 
@@ -54,6 +59,7 @@ class RunFacts(BaseModel):
         spacing: Median size of a voxel in mm; None for images.
         is_resampled: Whether all volumes were brought to that spacing.
         has_ignored: Whether the labels may hold pixels that do not count.
+        num_ranks: Processes that it was begun with, whose patches together make a step.
         train: Ids of the cases trained on.
         validation: Ids of the cases validated on.
     """
@@ -72,6 +78,7 @@ class RunFacts(BaseModel):
     spacing: tuple[float, ...] | None = None
     is_resampled: bool = False
     has_ignored: bool = False
+    num_ranks: int = 1
     train: tuple[str, ...]
     validation: tuple[str, ...]
 
@@ -83,6 +90,11 @@ class Run:
     path: Path
     config: Config
     facts: RunFacts
+
+    @property
+    def patches_per_step(self) -> int:
+        """Patches of a step in all processes together, however many there are now."""
+        return self.config.train.patches_per_step * self.facts.num_ranks
 
     @property
     def last_checkpoint(self) -> Path:
@@ -181,6 +193,40 @@ def extend_run(run: Run, epochs: int) -> Run:
     config = with_values(run.config, {"train.epochs": epochs})
     save_config(config, run.path / "config.yaml")
     return Run(run.path, config, run.facts)
+
+
+@contextlib.contextmanager
+def locked(run: Run) -> Generator[None]:
+    """Keep other processes from training the run; one that is just being ended is waited for.
+
+    Raises:
+        RunError: If another one trains it.
+    """
+    with (run.path / ".lock").open("a") as file:
+        until = time.monotonic() + LOCK_SECONDS
+        while not _lock(file):
+            if time.monotonic() > until:
+                raise RunError(
+                    f"{run.path}: another process trains this run", hint="wait until it has ended, or end it"
+                )
+            time.sleep(0.1)
+        yield
+
+
+def _lock(file: IO[str]) -> bool:
+    """Lock a file until it is closed or the process has gone; False if another process has."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def sweep(run: Run) -> None:

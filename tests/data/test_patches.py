@@ -13,7 +13,7 @@ from unetcli.config import AugmentationSettings, Config, DataSettings, with_valu
 from unetcli.core.normalization import fit_normalization
 from unetcli.core.spatial import MirrorRule
 from unetcli.data.cases import LabelledImage
-from unetcli.data.patches import PatchSampler, intensity_ranges, spatial_ranges
+from unetcli.data.patches import PatchSampler, Share, intensity_ranges, spatial_ranges
 from unetcli.errors import ConfigError, DataError
 
 EVERYTHING = {
@@ -65,6 +65,23 @@ def test_batches_do_not_depend_on_order_or_workers(rng):
         for step, (images, labels) in zip(steps, pool.map(sampler.__getitem__, steps), strict=True):
             np.testing.assert_array_equal(images, expected[step][0])
             np.testing.assert_array_equal(labels, expected[step][1])
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3, 6])
+def test_the_shares_of_all_processes_are_the_batch_of_one(rng, num_ranks):
+    cases = make_cases(rng, [(60, 50), (40, 64), (33, 37)])
+    config = with_values(make_config(train__batch_size=6, data__foreground_share=0.5), EVERYTHING)
+    alone = PatchSampler(cases, config)
+    shared = [PatchSampler(cases, config, share=Share(6, rank, num_ranks)) for rank in range(num_ranks)]
+    assert {sampler.steps_per_epoch for sampler in shared} == {alone.steps_per_epoch}
+    for step in (0, 5):
+        for expected, parts in zip(alone[step], zip(*(sampler[step] for sampler in shared), strict=True), strict=True):
+            np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+def test_patches_that_cannot_be_shared_out_are_refused():
+    with pytest.raises(ConfigError, match="6 patches of a step cannot be shared out to 4 processes"):
+        Share(6, 0, 4)
 
 
 def test_steps_and_seeds_differ(rng):

@@ -15,6 +15,7 @@ class ToyBatches:
     """Bright squares on noise; a batch follows from its step alone."""
 
     steps_per_epoch = 4
+    patches_per_step = BATCH
 
     def __getitem__(self, step):
         rng = np.random.default_rng(step)

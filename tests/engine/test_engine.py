@@ -304,6 +304,7 @@ def test_training_and_a_graph_that_fails_leave_nothing_in_the_working_folder(tmp
 
         class Batches:
             steps_per_epoch = 1
+            patches_per_step = 2
 
             def __init__(self, num_channels):
                 self.num_channels = num_channels

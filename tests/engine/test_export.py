@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from unetcli.engine.export import SUFFIXES, check_format, mend_onnx, open_mindir
+from unetcli.engine.export import SUFFIXES, check_format, input_name, mend_onnx, open_mindir
 from unetcli.errors import ConfigError, DeviceError, RunError
 from unetcli.runtimes import open_model
 
@@ -63,6 +63,15 @@ def test_a_dynamic_file_agrees_at_any_batch_and_size(engine, exported, rng, file
     for shape in ((3, 1, 16, 16), (1, 1, 22, 30)):
         tiles = tiles_of(rng, *shape)
         np.testing.assert_allclose(model(tiles), engine.predict(tiles), atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".mindir", ".onnx"])
+def test_a_file_tells_what_its_input_is_called(exported, suffix):
+    assert input_name(exported / f"static{suffix}") == "x"
+
+
+def test_an_air_file_is_not_read_for_the_name_of_its_input(tmp_path):
+    assert input_name(tmp_path / "model.air") is None
 
 
 def test_the_engine_predicts_as_before_it_exported(engine, rng, tmp_path):

@@ -34,7 +34,7 @@ class Loop:
         self.keeper = EpochKeeper(
             TrainSettings(epochs=epochs, **settings),
             self.rates,
-            steps_per_epoch,
+            SimpleNamespace(steps_per_epoch=steps_per_epoch, patches_per_step=4),
             self.progress,
             hooks,
             self.interruption,

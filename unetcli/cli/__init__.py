@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from unetcli import __version__
 from unetcli.cli import doctor, evaluate, export, predict, prepare, train
+from unetcli.cli.distributing import DistributingCommand, is_started_among_others, schedule_if_asked
 from unetcli.errors import DataError, UnetError
 from unetcli.framework import prepare_process
 
@@ -61,13 +62,15 @@ def main(
 ) -> None:
     """Take biomedical images to a trained, measured and deployable U-Net, on MindSpore."""
     prepare_process()
+    if is_started_among_others():
+        schedule_if_asked()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be text; JSON has this escape too
 
 
 app.add_typer(prepare.app, name="prepare")
-app.command("train")(train.train)
-app.command("eval")(evaluate.evaluate)
-app.command("predict")(predict.predict)
+app.command("train", cls=DistributingCommand)(train.train)
+app.command("eval", cls=DistributingCommand)(evaluate.evaluate)
+app.command("predict", cls=DistributingCommand)(predict.predict)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)

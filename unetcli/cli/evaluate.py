@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unetcli.cli.distributing import DistributeOption, MasterOption, NodeRankOption, NodesOption
 from unetcli.cli.options import (
     CheckpointOption,
     Device,
@@ -50,6 +51,10 @@ def evaluate(
     ] = True,
     device: DeviceOption = Device.auto,
     runtime: RuntimeOption = RuntimeName.auto,
+    distribute: DistributeOption = None,
+    nodes: NodesOption = 1,
+    node_rank: NodeRankOption = 0,
+    master: MasterOption = None,
     json_report: JsonOption = False,
 ) -> None:
     """Measure a run on whole images of its dataset.
@@ -60,18 +65,21 @@ def evaluate(
     JSON go into the run.
     """
     from unetcli import report
+    from unetcli.cli.distributing import Spread, main_first, meet_or_spread, num_own
     from unetcli.cli.networks import open_network
     from unetcli.cli.segmenting import segmenter
     from unetcli.cli.wiring import labelled_cases, take_run
     from unetcli.data.cases import IGNORED
-    from unetcli.evaluation import Measures
+    from unetcli.evaluation import Measures, one_by_one
     from unetcli.evaluation import evaluate as measure
 
     trained = take_run(run)
     facts = trained.facts
     weights = trained.checkpoint(checkpoint)
+    spread = Spread(distribute, nodes, node_rank, master)
+    company = meet_or_spread(spread, device.value, trained.path / "logs" / "eval")
     cases = labelled_cases(trained, dataset, part.value, otherwise="name its new place with --dataset")
-    network = open_network(trained, weights, device.value, runtime.value)
+    network = main_first(company, lambda: open_network(trained, weights, device.value, runtime.value))
     segment = segmenter([network], tta=tta, tile=tile, overlap=overlap, pairs=facts.mirror_pairs, cases=cases)
     folder = trained.path / "evaluation" / f"{part.value}-{weights.stem}{'-tta' if segment.tta else ''}"
     wanted = Measures(
@@ -79,8 +87,9 @@ def evaluate(
         tolerance=tolerance,
         ignored=IGNORED if facts.has_ignored else None,
         zoo_volumes=facts.kind == "luna16",
+        membrane=facts.kind == "isbi",
     )
-    with report.counting("measuring", len(cases)) as count:
+    with report.counting("measuring", num_own(company, len(cases))) as count:
 
         def picture(case: LabelledCase, prediction: Prediction) -> None:
             report.write_overlay(case, prediction, folder, ignored=wanted.ignored)
@@ -91,8 +100,9 @@ def evaluate(
             segment.case,
             [info.name for info in facts.classes],
             wanted,
-            membrane=facts.kind == "isbi",
             on_case=picture,
+            in_turn=company.in_turn if company else one_by_one,
         )
-    report.save_evaluation(result, folder)
-    report.show_evaluation(result, folder, as_json=json_report)
+    if company is None or company.is_main:
+        report.save_evaluation(result, folder)
+        report.show_evaluation(result, folder, as_json=json_report)

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unetcli.cli.distributing import DistributeOption, MasterOption, NodeRankOption, NodesOption
 from unetcli.cli.options import Device, DeviceOption, JsonOption, OverwriteOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from unetcli.config import Config
+    from unetcli.core.spatial import MirrorRule
     from unetcli.data.cases import LabelledImage
     from unetcli.data.manifest import Manifest
+    from unetcli.data.patches import PatchSampler
+    from unetcli.engine import Company, Engine
+    from unetcli.engine.training import Validate
     from unetcli.runs import Run
+
+    Split = tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]
+
+
+class Precision(StrEnum):
+    """MindSpore's levels of mixed precision."""
+
+    o0 = "O0"
+    o1 = "O1"
+    o2 = "O2"
+    o3 = "O3"
+    auto = "auto"
 
 
 def train(
@@ -34,6 +55,10 @@ def train(
     fold: Annotated[int | None, typer.Option(help="Split to validate on, from 0 ('cross_valid_ind').")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs in all; with --resume it may grow.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, patches and dropout.")] = None,
+    amp: Annotated[
+        Precision | None,
+        typer.Option(case_sensitive=False, help="Mixed precision, by MindSpore's levels; O0 on a CPU."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder to make; one in runs/ if left out.")
     ] = None,
@@ -41,6 +66,10 @@ def train(
         Path | None, typer.Option(help="Run folder to go on with, bit for bit from its last checkpoint.")
     ] = None,
     device: DeviceOption = Device.auto,
+    distribute: DistributeOption = None,
+    nodes: NodesOption = 1,
+    node_rank: NodeRankOption = 0,
+    master: MasterOption = None,
     overwrite: OverwriteOption = False,
     json_report: JsonOption = False,
 ) -> None:
@@ -50,49 +79,104 @@ def train(
     Ctrl-C ends training after the running step; --resume RUN goes on from there.
     """
     from unetcli import report
-    from unetcli.data.manifest import load_split
-    from unetcli.runs import create_run, extend_run
+    from unetcli.cli.distributing import Spread, leave_to, meet
 
-    if resume is not None:
-        given = {"--preset": preset, "--config": config, "--set": assignments or None, "--fold": fold}
-        given |= {"--seed": seed, "--output": output, "--overwrite": overwrite or None}
-        run, folder, manifest = _take_up(resume, dataset, given)
+    precision = amp.value if amp else None
+    request = Request(
+        dataset, preset, config, assignments or [], fold, epochs, seed, precision, output, resume, overwrite
+    )
+    spread = Spread(distribute, nodes, node_rank, master)
+    company = meet(device.value)
+    if company is None:
+        cluster = spread.cluster(device.value)
+        if cluster and cluster.num_nodes > 1:  # the process that is the first of all machines begins the run
+            leave_to(cluster, sys.argv[1:], Path("unet-logs"))
+        run, cases = _begin(request, device.value, num_ranks=cluster.size if cluster else 1)
+        if cluster:
+            arguments = ["train", *([str(dataset)] if dataset else []), "--resume", str(run.path)]
+            arguments += ["--device", device.value, *(["--json"] if json_report else [])]
+            leave_to(cluster, arguments, run.path / "logs")
     else:
-        options = {"data.fold": fold, "train.epochs": epochs, "train.seed": seed}
-        resolved, folder, manifest = _settle(dataset, preset, config, assignments or [], options)
-        run = _plan(output, resolved, manifest, overwrite=overwrite)
-    _check_device(device.value)
-    cases = load_split(folder, manifest, run.config.data.fold)
-    if resume is None:  # not earlier: a run that cannot begin must not be made, or it would be the newest
-        run = create_run(run.path, run.config, run.facts)
-    elif epochs is not None:
-        run = extend_run(run, epochs)
-    outcome = _fit(run, *cases, device.value)
-    report.show_training(outcome, as_json=json_report)
+        run, cases = _begin_together(request, device.value, company)
+    outcome = _fit(run, cases, device.value, company)
+    if company is None or company.is_main:
+        report.show_training(outcome, as_json=json_report)
     if outcome["outcome"] == "interrupted":
         raise typer.Exit(130)
 
 
-def _settle(
-    dataset: Path | None,
-    preset: str | None,
-    file: Path | None,
-    assignments: list[str],
-    options: Mapping[str, Any],
-) -> tuple[Config, Path, Manifest]:
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for, under the names of its options."""
+
+    dataset: Path | None
+    preset: str | None
+    config: Path | None
+    assignments: list[str]
+    fold: int | None
+    epochs: int | None
+    seed: int | None
+    amp: str | None
+    output: Path | None
+    resume: Path | None
+    overwrite: bool
+
+
+def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split]:
+    """The run to train, made or taken up, and its cases for training and validation."""
+    from unetcli.data.manifest import load_split
+    from unetcli.data.patches import Share
+    from unetcli.runs import create_run, extend_run
+
+    if request.resume is not None:
+        run, folder, manifest = _take_up(request)
+    else:
+        resolved, folder, manifest = _settle(request)
+        run = _plan(request, resolved, manifest, num_ranks=num_ranks)
+    Share(run.patches_per_step, num_ranks=num_ranks)  # or nobody could train it so
+    _check_device(run.config, device)
+    cases = load_split(folder, manifest, run.config.data.fold)
+    if request.resume is None:  # not earlier: a run that cannot begin must not be made, or it would be the newest
+        return create_run(run.path, run.config, run.facts), cases
+    return run if request.epochs is None else extend_run(run, request.epochs), cases
+
+
+def _begin_together(request: Request, device: str, company: Company) -> tuple[Run, Split]:
+    """The same in several processes: the main one begins, and the others take up what it has made."""
+    from unetcli.cli.wiring import dataset_of
+    from unetcli.data.manifest import load_split
+    from unetcli.runs import open_run
+
+    begun = _begin(request, device, num_ranks=company.size) if company.is_main else None
+    path = company.from_main(lambda: str(begun[0].path) if begun else None)
+    if begun:
+        return begun
+    run = open_run(Path(path))
+    folder, manifest = dataset_of(run, request.dataset, otherwise="name its new place")
+    return run, load_split(folder, manifest, run.config.data.fold)
+
+
+def _settle(request: Request) -> tuple[Config, Path, Manifest]:
     """The settings of a new run, with what the dataset fills in, and that dataset."""
     from unetcli import report
     from unetcli.config import load_config, preset_names
     from unetcli.data.manifest import load_manifest, newest_dataset
     from unetcli.data.resolve import resolve
 
+    preset, file, assignments = request.preset, request.config, request.assignments
+    options = {
+        "data.fold": request.fold,
+        "train.epochs": request.epochs,
+        "train.seed": request.seed,
+        "train.amp": request.amp,
+    }
     chooses = preset is None and file is None
     # without a preset the data choose one, so that not all that is assigned can be checked yet
     known = (
         [text for text in assignments if text.partition("=")[0].strip() == "data.dataset"] if chooses else assignments
     )
     config = load_config(preset, file, known, {} if chooses else options)
-    folder = dataset or config.data.dataset
+    folder = request.dataset or config.data.dataset
     if folder is None:
         folder = newest_dataset()
         report.say(f"dataset: {folder} (the newest in datasets/)")
@@ -114,7 +198,7 @@ def _preset_for(manifest: Manifest, names: Sequence[str]) -> str | None:
     return "volume" if manifest.num_axes == 3 else None
 
 
-def _plan(output: Path | None, config: Config, manifest: Manifest, *, overwrite: bool) -> Run:
+def _plan(request: Request, config: Config, manifest: Manifest, *, num_ranks: int) -> Run:
     """The run to be made; nothing is written yet."""
     from unetcli import __version__
     from unetcli.data.manifest import fingerprint, mirror_pairs, split_of
@@ -123,8 +207,8 @@ def _plan(output: Path | None, config: Config, manifest: Manifest, *, overwrite:
     from unetcli.runs import ClassFacts, Run, RunFacts, new_run_path
 
     split = split_of(manifest, config.data.fold)
-    path = output or new_run_path(manifest.name, config.preset, config.data.fold)
-    refuse_existing(path, overwrite=overwrite)
+    path = request.output or new_run_path(manifest.name, config.preset, config.data.fold)
+    refuse_existing(path, overwrite=request.overwrite)
     if path.exists() and not (path / "run.json").is_file():
         raise ConfigError(f"{path}: is not a run folder, so it is not replaced", hint="name another place for the run")
     facts = RunFacts(
@@ -141,13 +225,14 @@ def _plan(output: Path | None, config: Config, manifest: Manifest, *, overwrite:
         spacing=manifest.spacing if manifest.num_axes == 3 else None,
         is_resampled=manifest.is_resampled,
         has_ignored=manifest.has_ignored,
+        num_ranks=num_ranks,
         train=split.train,
         validation=split.validation,
     )
     return Run(path, config, facts)
 
 
-def _take_up(path: Path, dataset: Path | None, given: Mapping[str, Any]) -> tuple[Run, Path, Manifest]:
+def _take_up(request: Request) -> tuple[Run, Path, Manifest]:
     """A run to go on with, and its dataset, which may have moved but must be what it was.
 
     Raises:
@@ -157,12 +242,16 @@ def _take_up(path: Path, dataset: Path | None, given: Mapping[str, Any]) -> tupl
     from unetcli.errors import ConfigError, RunError
     from unetcli.runs import open_run, read_metrics
 
+    path = request.resume or Path()
+    names = ("preset", "config", "fold", "seed", "amp", "output")
+    given = {f"--{name}": getattr(request, name) for name in names}
+    given |= {"--set": request.assignments or None, "--overwrite": request.overwrite or None}
     if refused := [name for name, value in given.items() if value is not None]:
         raise ConfigError(
             f"--resume: {', '.join(refused)} cannot change in a run that is taken up", hint="only --epochs may grow"
         )
     run = open_run(path)
-    found = dataset_of(run, dataset, otherwise=f"name its new place: unet train DATASET --resume {path}")
+    found = dataset_of(run, request.dataset, otherwise=f"name its new place: unet train DATASET --resume {path}")
     if not run.last_checkpoint.is_file() and run.metrics_path.is_file():
         epochs = max((event["epoch"] for event in read_metrics(run.metrics_path)), default=1)
         if epochs > 1:  # within the first epoch there is none yet
@@ -173,63 +262,51 @@ def _take_up(path: Path, dataset: Path | None, given: Mapping[str, Any]) -> tupl
     return run, *found
 
 
-def _check_device(device: str) -> None:
+def _check_device(config: Config, device: str) -> None:
+    """That it is there, and can do what is asked of it."""
     from unetcli.cli.networks import load_engine
 
     load_engine()
     from unetcli.engine.device import choose_device
+    from unetcli.engine.precision import check_precision
 
-    choose_device(device)
+    check_precision(config, choose_device(device))
 
 
-def _fit(
-    run: Run, train_cases: tuple[LabelledImage, ...], validation_cases: tuple[LabelledImage, ...], device: str
-) -> dict[str, Any]:
-    """Train, and say how it ended."""
+def _fit(run: Run, cases: Split, device: str, company: Company | None) -> dict[str, Any]:
+    """Train, and say how it ended. Of several processes the main one writes into the run, and the others help."""
     from unetcli import report
-    from unetcli.cli.networks import Member, keep_for_prediction
-    from unetcli.cli.segmenting import segmenter
-    from unetcli.core.spatial import MirrorRule
+    from unetcli.cli.networks import keep_for_prediction
     from unetcli.data.cases import IGNORED
-    from unetcli.data.patches import PatchSampler
-    from unetcli.engine import Engine, Runtime
-    from unetcli.evaluation import Measures, evaluate
+    from unetcli.data.patches import PatchSampler, Share
+    from unetcli.engine import Company, Engine, Runtime
     from unetcli.framework import cache_folder
-    from unetcli.runs import Journal, sweep
+    from unetcli.runs import Journal, locked, sweep
 
     config, facts = run.config, run.facts
-    ignored = IGNORED if facts.has_ignored else None
-    sweep(run)
-    mirror = MirrorRule(facts.mirror_pairs) if facts.mirror_pairs else None
-    batches = PatchSampler(train_cases, config, mirror=mirror, has_ignored=facts.has_ignored)
-    engine = Engine.start(config, Runtime(device, graphs=cache_folder("graphs")), ignored=ignored)
-    if run.last_checkpoint.is_file():
-        engine.load(run.last_checkpoint)
-    largest = [max(case.size[axis] for case in train_cases) for axis in range(config.model.ndim)]
-    if any(wanted > found for wanted, found in zip(batches.label_size, largest, strict=True)):
-        report.say(
-            f"warning: patches of {batches.label_size} px are larger than the largest image, {tuple(largest)} px; "
-            "what is beyond is mirrored"
-        )
-    segment = segmenter([Member(engine.predict, config)], tta=False, cases=validation_cases).case
-    names = [info.name for info in facts.classes]
-    journal = Journal(run.metrics_path, step=engine.step)
-    report.say(
-        f"run: {run.path}   device: {engine.device}   "
-        f"cases: {len(train_cases)} train, {len(validation_cases)} validation"
-    )
-    with report.TrainingDisplay(config.train.epochs, batches.steps_per_epoch, config.train.batch_size) as display:
+    company = company or Company()
+    share = Share(run.patches_per_step, company.rank, company.size)
+    batches = PatchSampler(cases[0], config, mirror=_mirror(run), has_ignored=facts.has_ignored, share=share)
+    runtime = Runtime(device, graphs=cache_folder("graphs"))
+    with locked(run) if company.is_main else contextlib.nullcontext():
+        if company.is_main:
+            sweep(run)
+        ignored = IGNORED if facts.has_ignored else None
+        engine = Engine.start(config, runtime, ignored=ignored, company=company)
+        if run.last_checkpoint.is_file():
+            engine.load(run.last_checkpoint)
+        journal = Journal(run.metrics_path, step=engine.step) if company.is_main else None
+        _say_beginning(run, cases, batches, engine)
+        with report.TrainingDisplay(config.train.epochs, batches.steps_per_epoch, share.patches_per_step) as display:
 
-        def record(event: Mapping[str, Any]) -> None:
-            journal(event)
-            display(event)
+            def record(event: Mapping[str, Any]) -> None:
+                if journal:
+                    journal(event)
+                    display(event)
 
-        def validate() -> dict[str, Any]:
-            return evaluate(validation_cases, segment, names, Measures(ignored=ignored)).summary()
-
-        result = engine.fit(batches, validate, record, run.path)
-    if result.outcome != "interrupted":
-        keep_for_prediction(run, engine.device)
+            result = engine.fit(batches, _validation(run, cases[1], engine), record, run.path)
+        if result.outcome != "interrupted" and company.is_main:
+            keep_for_prediction(run, engine.device)
     return {
         "run": str(run.path),
         "outcome": result.outcome,
@@ -237,3 +314,39 @@ def _fit(
         "epochs": result.step // batches.steps_per_epoch,
         "best_mean_iou": result.best_score,
     }
+
+
+def _mirror(run: Run) -> MirrorRule | None:
+    from unetcli.core.spatial import MirrorRule
+
+    return MirrorRule(run.facts.mirror_pairs) if run.facts.mirror_pairs else None
+
+
+def _say_beginning(run: Run, cases: Split, batches: PatchSampler, engine: Engine) -> None:
+    from unetcli.report import say
+
+    train_cases, validation_cases = cases
+    largest = [max(case.size[axis] for case in train_cases) for axis in range(run.config.model.ndim)]
+    if any(wanted > found for wanted, found in zip(batches.label_size, largest, strict=True)):
+        say(
+            f"warning: patches of {batches.label_size} px are larger than the largest image, {tuple(largest)} px; "
+            "what is beyond is mirrored"
+        )
+    together = f"   processes: {engine.world_size}" if engine.world_size > 1 else ""
+    say(
+        f"run: {run.path}   device: {engine.device}{together}   "
+        f"cases: {len(train_cases)} train, {len(validation_cases)} validation"
+    )
+
+
+def _validation(run: Run, cases: Sequence[LabelledImage], engine: Engine) -> Validate:
+    """Measures the network as it stands on all cases, which the processes share out."""
+    from unetcli.cli.networks import Member
+    from unetcli.cli.segmenting import segmenter
+    from unetcli.data.cases import IGNORED
+    from unetcli.evaluation import Measures, evaluate
+
+    segment = segmenter([Member(engine.predict, run.config)], tta=False, cases=cases).case
+    names = [info.name for info in run.facts.classes]
+    measures = Measures(ignored=IGNORED if run.facts.has_ignored else None)
+    return lambda: evaluate(cases, segment, names, measures, in_turn=engine.company.in_turn).summary()

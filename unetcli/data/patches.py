@@ -10,7 +10,7 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,41 @@ from unetcli.errors import ConfigError, DataError
 # tell the random streams of one seed apart
 ORDER_STREAM = 1
 PATCH_STREAM = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The part of each step's patches that one of several processes trains on.
+
+    Args:
+        patches_per_step: Of all processes together.
+        rank: Number of this process.
+        num_ranks: How many there are.
+
+    Raises:
+        ConfigError: If they cannot all have as many.
+    """
+
+    patches_per_step: int
+    rank: int = 0
+    num_ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if self.patches_per_step % self.num_ranks:
+            raise ConfigError(
+                f"{self.patches_per_step} patches of a step cannot be shared out to {self.num_ranks} processes",
+                hint="take a number of processes that divides them, or change train.batch_size",
+            )
+
+    @property
+    def size(self) -> int:
+        """Patches of this process."""
+        return self.patches_per_step // self.num_ranks
+
+    @property
+    def first(self) -> int:
+        """Number of its first patch within a step."""
+        return self.rank * self.size
 
 
 class PatchSampler:
@@ -48,6 +83,8 @@ class PatchSampler:
             tells, or the last. Where any becomes another, quarter turns are left out, since they would lay
             what is left to the front.
         has_ignored: Whether the labels may hold `IGNORED`.
+        share: Which patches of a step; all that the settings ask of one process if None. The shares of all processes,
+            one after the other, are the batch of one process alone.
 
     Raises:
         ConfigError: If the number of classes is not set, or 'range' has no bounds for floating-point images.
@@ -61,6 +98,7 @@ class PatchSampler:
         *,
         mirror: MirrorRule | None = None,
         has_ignored: bool = False,
+        share: Share | None = None,
     ) -> None:
         if config.model.num_classes is None:
             raise ConfigError("model.num_classes: not set", hint="take it from the dataset before training")
@@ -72,6 +110,7 @@ class PatchSampler:
             _check_labels(case, config.model.num_classes, has_ignored)
         self._cases = tuple(cases)
         self._num_channels = num_channels
+        self._share = share or Share(config.train.patches_per_step)
         self._config = config
         self._mirror = mirror if mirror is not None and mirror.has_pairs else None
         spatial = spatial_ranges(config.augmentation)
@@ -88,6 +127,11 @@ class PatchSampler:
         return self._shape.label_size
 
     @property
+    def patches_per_step(self) -> int:
+        """Patches of a step, in all processes together."""
+        return self._share.patches_per_step
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch: as set, or as `train.epoch_unit` says.
 
@@ -97,9 +141,9 @@ class PatchSampler:
         if train.steps_per_epoch is not None:
             return train.steps_per_epoch
         if train.epoch_unit == "cases":
-            return math.ceil(len(self._cases) * self._config.data.patches_per_case / train.batch_size)
+            return math.ceil(len(self._cases) * self._config.data.patches_per_case / self.patches_per_step)
         num_pixels = sum(case.labels.size for case in self._cases)
-        return math.ceil(num_pixels / (train.batch_size * math.prod(self.label_size)))
+        return math.ceil(num_pixels / (self.patches_per_step * math.prod(self.label_size)))
 
     def __getitem__(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """The batch of a step, counted from 0 over the whole training.
@@ -112,11 +156,11 @@ class PatchSampler:
         """
         if operator.index(step) < 0:
             raise IndexError(f"steps are counted from 0, got {step}")
-        batch_size = self._config.train.batch_size
-        images = np.empty((batch_size, self._num_channels, *self._shape.size), np.float32)
-        labels = np.empty((batch_size, *self.label_size), np.int32)
-        for place in range(batch_size):
-            self._fill(step * batch_size + place, images[place], labels[place])
+        share = self._share
+        images = np.empty((share.size, self._num_channels, *self._shape.size), np.float32)
+        labels = np.empty((share.size, *self.label_size), np.int32)
+        for place in range(share.size):
+            self._fill(step * share.patches_per_step + share.first + place, images[place], labels[place])
         return images, labels
 
     def case_index(self, number: int) -> int:
@@ -144,12 +188,12 @@ class PatchSampler:
         labels[...] = found
 
     def _wants_foreground(self, number: int, rng: np.random.Generator) -> bool:
-        share, batch_size = self._config.data.foreground_share, self._config.train.batch_size
+        share, num_patches = self._config.data.foreground_share, self.patches_per_step
         if share == 0:
             return False
-        if batch_size == 1:
+        if num_patches == 1:
             return rng.random() < share
-        return number % batch_size >= batch_size - max(1, round(batch_size * share))
+        return number % num_patches >= num_patches - max(1, round(num_patches * share))
 
     def _target(self, index: int, rng: np.random.Generator) -> tuple[int, ...] | None:
         """A pixel of the case that is not background, or None if it has none."""

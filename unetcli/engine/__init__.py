@@ -15,6 +15,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.train import Model
 
 from unetcli.engine.checkpoint import read_checkpoint, restore, write_checkpoint
+from unetcli.engine.company import Company, join
 from unetcli.engine.compiling import CompileFirst, GraphCache
 from unetcli.engine.device import Runtime, choose_device, set_up
 from unetcli.engine.optimization import build_optimizer, learning_rates
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from unetcli.config import Config
 
-__all__ = ["Engine", "FitResult", "Runtime"]
+__all__ = ["Company", "Engine", "FitResult", "Runtime", "join"]
 
 
 class Scorer(nn.Cell):
@@ -73,21 +74,27 @@ class Engine:
     Make it with `Engine.start`, once per process: device and seed belong to the process.
 
     Attributes:
-        rank: Number of this process among those that train together.
-        world_size: Number of those processes.
-        is_main: Whether this process writes files and shows progress.
+        company: The processes that train together; this one is among them.
     """
 
-    def __init__(self, config: Config, device: str, ignored: int | None = None, *, graphs: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        device: str,
+        ignored: int | None = None,
+        *,
+        graphs: Path | None = None,
+        company: Company | None = None,
+    ) -> None:
         self.config = config
         self.device = device
         self.ignored = ignored
-        self.rank = 0
-        self.world_size = 1
+        self.company = company or Company()
         # the parameters are the same on every device
-        self._network = build_model(config.model, seed=config.train.seed, target="cpu" if device == "CPU" else "any")
+        self._network = self._build_network()
         self._scorer = Scorer(self._network)
-        self._graphs = graphs if device == "CPU" else None  # elsewhere it is not known to be safe
+        # elsewhere, and where processes speak to each other, it is not known to be safe
+        self._graphs = graphs if device == "CPU" and self.world_size == 1 else None
         self._known_scorers = GraphCache(self._graphs, {"model": self._model_facts, "seed": config.train.seed})
         self._train_step: nn.Cell | None = None
         self._restored: tuple[Path, dict[str, Any]] | None = None
@@ -95,25 +102,38 @@ class Engine:
         self._interruption = Interruption()
 
     @classmethod
-    def start(cls, config: Config, runtime: Runtime, *, ignored: int | None = None) -> Engine:
+    def start(
+        cls, config: Config, runtime: Runtime, *, ignored: int | None = None, company: Company | None = None
+    ) -> Engine:
         """Choose and probe the device, seed, and build the network.
 
         Args:
             config: Settings with `model.in_channels` and `model.num_classes` resolved.
             runtime: Where to compute.
             ignored: The label that is not learned from, if there is one.
+            company: The processes that train together, from `join`; this one alone if None.
 
         Raises:
             DeviceError: If the device is not there.
         """
         device = choose_device(runtime.device)
         set_up(device, seed=config.train.seed)
-        return cls(config, device, ignored, graphs=runtime.graphs)
+        return cls(config, device, ignored, graphs=runtime.graphs, company=company)
+
+    @property
+    def rank(self) -> int:
+        """Number of this process among those that train together."""
+        return self.company.rank
+
+    @property
+    def world_size(self) -> int:
+        """Number of those processes."""
+        return self.company.size
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes files and shows progress."""
-        return self.rank == 0
+        return self.company.is_main
 
     @property
     def step(self) -> int:
@@ -125,7 +145,8 @@ class Engine:
 
         After every epoch `folder` holds `last.ckpt`, from which training goes on bit for bit, and after
         every validation with a higher `mean_iou` than before `best.ckpt`, the weights alone. Ctrl-C or
-        SIGTERM ends training after the running step, with `last.ckpt` written.
+        SIGTERM ends training after the running step, with `last.ckpt` written. Where several processes train
+        together the main one writes and records; gradients are averaged, and all stop after the same step.
 
         Args:
             batches: Training batches by step.
@@ -141,20 +162,22 @@ class Engine:
         rates = learning_rates(
             config.schedule, config.optimizer.learning_rate, config.train.epochs * batches.steps_per_epoch
         )
-        model = self._build_training(rates)
         hooks = Hooks(
             validate=validate,
-            record=record,
-            save_last=lambda: self.save(folder / "last.ckpt"),
-            save_best=lambda: self.save(folder / "best.ckpt", weights_only=True),
+            record=record if self.is_main else _nothing,
+            save_last=lambda: self._keep(folder / "last.ckpt"),
+            save_best=lambda: self._keep(folder / "best.ckpt", weights_only=True),
+            mean=self.company.mean,
         )
-        with self._interruption as interruption:
-            keeper = EpochKeeper(config.train, rates, batches.steps_per_epoch, self._progress, hooks, interruption)
+        with self._interruption as interruption, self.company.averaging_gradients():
+            model = self._build_training(rates)
+            keeper = EpochKeeper(config.train, rates, batches, self._progress, hooks, interruption)
             try:
                 keeper.close_filled_epoch()
             except Interrupted:
-                self.save(folder / "last.ckpt")
-            if keeper.outcome is None and not interruption.is_requested:
+                hooks.save_last()
+            (interrupted,) = self.company.mean([float(interruption.is_requested)])
+            if keeper.outcome is None and not interrupted:
                 steps = self._dataset(Steps(batches, self._progress.step, len(rates)))
                 model.train(1, steps, callbacks=[keeper, self._compile_first()], dataset_sink_mode=False)
         return FitResult(self._progress.step, self._progress.best_score, keeper.outcome or "interrupted")
@@ -170,6 +193,10 @@ class Engine:
         batch = Tensor(np.ascontiguousarray(tiles))
         self._known_scorers.compile(self._scorer, batch)
         return self._scorer(batch).asnumpy()
+
+    def _keep(self, path: Path, *, weights_only: bool = False) -> None:
+        if self.is_main:
+            self.save(path, weights_only=weights_only)
 
     def save(self, path: Path, *, weights_only: bool = False) -> None:
         """Write a checkpoint, whole or not at all.
@@ -224,6 +251,15 @@ class Engine:
         example = [given or fitting for given, fitting in zip(shape, (1, 1, *self.config.tile_size), strict=True)]
         export_model(Scorer(network), path, file_format, shape, example)
 
+    def _build_network(self) -> nn.Cell:
+        return build_model(
+            self.config.model,
+            seed=self.config.train.seed,
+            target="cpu" if self.device == "CPU" else "any",
+            rank=self.rank,
+            num_ranks=self.world_size,
+        )
+
     def _build_training(self, rates: NDArray[np.float32]) -> Model:
         config = self.config
         if self._progress.step and self._restored is None:
@@ -235,8 +271,7 @@ class Engine:
         network = self._network
         optimizer = build_optimizer(config.optimizer, rates, network.trainable_params())
         if config.train.amp != "O0":
-            twin = build_model(config.model, seed=config.train.seed)
-            network = with_precision(network, twin, config.train.amp)
+            network = with_precision(network, self._build_network(), config.train.amp)
         loss = build_loss(config.loss, num_classes=self._num_classes, ignored=self.ignored)
         model = build_trainer(
             network, loss, optimizer, accumulation=config.train.accumulation, scaling=loss_scaling(config)
@@ -293,3 +328,7 @@ class Engine:
             num_parallel_workers=self.config.train.workers,
             python_multiprocessing=False,
         )
+
+
+def _nothing(_: Mapping[str, Any]) -> None:
+    """The records of a process that keeps none."""

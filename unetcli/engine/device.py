@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import platform
 import tempfile
@@ -19,6 +18,8 @@ from unetcli.framework import hold_instructions
 from unetcli.installation.accelerators import Accelerator, Place, look_for, reason_for
 
 PREFERENCE = ("Ascend", "GPU", "CPU")
+_CHOSEN: set[str] = set()
+"""By this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,12 @@ def available_devices() -> tuple[str, ...]:
         "CPU": lambda: True,
     }
     return tuple(name for name in PREFERENCE if probes[name]())
+
+
+def count_devices(device: str) -> int:
+    """How many there are, where the device is there; a CPU is one."""
+    counts = {"Ascend": ascend.device_count, "GPU": gpu.device_count, "CPU": lambda: 1}
+    return counts[device]()
 
 
 def plugin_error() -> str:
@@ -75,16 +82,23 @@ def choose_device(wanted: str) -> str:
 def set_up(device: str, *, seed: int) -> None:
     """Choose the device, compile whole graphs, and compute the same from the same seed."""
     hold_instructions()
-    _choose_once(device)
+    set_up_device(device)
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
     mindspore.set_seed(seed)
     # where a graph cannot be compiled MindSpore leaves its analysis there, by default in the working folder
     os.environ.setdefault("MS_OM_PATH", str(Path(tempfile.gettempdir()) / "unet-mindspore"))
 
 
-@functools.cache
-def _choose_once(device: str) -> None:
-    """Both belong to the process; MindSpore does not let the device be set again, nor after its first computation."""
-    if mindspore.get_current_device().device_target != device:
+def set_up_device(device: str, number: int = 0) -> None:
+    """Choose the device, and which one of several.
+
+    All of it belongs to the process; MindSpore does not let the device be set again, nor after its first computation.
+    """
+    if device in _CHOSEN:
+        return
+    if device != "CPU":
+        mindspore.set_device(device, number)
+    elif mindspore.get_current_device().device_target != device:
         mindspore.set_device(device)
     mindspore.set_deterministic(True)
+    _CHOSEN.add(device)

@@ -12,7 +12,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -39,6 +39,11 @@ class Batches(Protocol):
     @property
     def steps_per_epoch(self) -> int:
         """Steps that make an epoch."""
+        ...
+
+    @property
+    def patches_per_step(self) -> int:
+        """Patches of a step, in all processes together."""
         ...
 
     def __getitem__(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -128,15 +133,17 @@ class Hooks:
     record: Record
     save_last: Callable[[], None]
     save_best: Callable[[], None]
+    mean: Callable[[Sequence[float]], Sequence[float]] = list
+    """Of each value, over the processes that train together; all of them call it."""
 
 
 class EpochKeeper(train.Callback):
     """Counts steps and epochs, watches the loss, validates, saves and stops.
 
     Args:
-        settings: Batch size, validation interval, patience.
+        settings: Validation interval, patience.
         rates: Learning rate of every step.
-        steps_per_epoch: Steps of an epoch.
+        batches: What is trained on.
         progress: Where the run stands; updated in place.
         hooks: What to call.
         interruption: Asked after every step.
@@ -146,7 +153,7 @@ class EpochKeeper(train.Callback):
         self,
         settings: TrainSettings,
         rates: NDArray[np.float32],
-        steps_per_epoch: int,
+        batches: Batches,
         progress: Progress,
         hooks: Hooks,
         interruption: Interruption,
@@ -154,7 +161,8 @@ class EpochKeeper(train.Callback):
         super().__init__()
         self._settings = settings
         self._rates = rates
-        self._steps_per_epoch = steps_per_epoch
+        self._steps_per_epoch = batches.steps_per_epoch
+        self._patches_per_step = batches.patches_per_step
         self._progress = progress
         self._hooks = hooks
         self._interruption = interruption
@@ -193,7 +201,7 @@ class EpochKeeper(train.Callback):
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Check and record the loss; at the end of an epoch close it."""
-        loss = _loss_of(run_context.original_args().net_outputs)
+        (loss,) = self._hooks.mean([_loss_of(run_context.original_args().net_outputs)])
         seconds = time.perf_counter() - self._started
         progress = self._progress
         rate = float(self._rates[progress.step])
@@ -220,9 +228,11 @@ class EpochKeeper(train.Callback):
         )
         with contextlib.suppress(Interrupted):  # the epoch is then closed when the run is taken up
             self.close_filled_epoch()
-        if self._interruption.is_requested:
+        # all processes stop after the same step, though a signal may reach one of them later
+        (interrupted,) = self._hooks.mean([float(self._interruption.is_requested)])
+        if interrupted:
             self._hooks.save_last()
-        if self._interruption.is_requested or self.outcome is not None:
+        if interrupted or self.outcome is not None:
             run_context.request_stop()
         self._waiting_since = time.perf_counter()
 
@@ -247,7 +257,7 @@ class EpochKeeper(train.Callback):
 
     def _epoch_event(self, epoch: int, scores: Mapping[str, Any] | None, *, is_best: bool) -> dict[str, Any]:
         busy, waited = sum(self._times), sum(self._waits)
-        images = len(self._times) * self._settings.batch_size
+        images = len(self._times) * self._patches_per_step
         return {
             "event": "epoch",
             "epoch": epoch,

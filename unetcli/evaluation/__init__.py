@@ -1,7 +1,7 @@
 """A set of cases through the network and through the measures; what `eval` shows and training selects by."""
 
 from unetcli.evaluation.agreement import Agreement, compare
-from unetcli.evaluation.measuring import CaseResult, LabelledCase, Measures, Prediction, Segment, evaluate
+from unetcli.evaluation.measuring import CaseResult, LabelledCase, Measures, Prediction, Segment, evaluate, one_by_one
 from unetcli.evaluation.results import Evaluation, Value
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "Value",
     "compare",
     "evaluate",
+    "one_by_one",
 ]

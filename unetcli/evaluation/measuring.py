@@ -57,6 +57,19 @@ Segment = Callable[[LabelledCase], Prediction]
 """The network with its normalisation and tiling; it is given the case since where a voxel lies may matter to it."""
 
 
+class InTurn(Protocol):
+    """What does a piece of work for each case and gives the results in their order; processes may share them out."""
+
+    def __call__(self, items: Sequence[LabelledCase], work: Callable[[LabelledCase], Any], /) -> list[Any]:
+        """The results, of plain values and arrays."""
+        ...
+
+
+def one_by_one(items: Sequence[LabelledCase], work: Callable[[LabelledCase], Any], /) -> list[Any]:
+    """All in this process."""
+    return [work(item) for item in items]
+
+
 @dataclass(frozen=True, slots=True)
 class Measures:
     """What to measure beside the overlap.
@@ -67,12 +80,15 @@ class Measures:
         tolerance: Distance in mm up to which `surface_dice` counts a surface as found.
         ignored: Label of pixels to leave out. Where surfaces are measured, they are background in truth and prediction.
         zoo_volumes: Add the Dice by which the model zoo measures its 3D U-Net.
+        membrane: Add what the ISBI 2012 stack is measured by: the zoo's Dice at 388 px, V_Rand and V_Info. Class 1 is
+            then the inside of a cell.
     """
 
     distances: bool = False
     tolerance: float = 1.0
     ignored: int | None = None
     zoo_volumes: bool = False
+    membrane: bool = False
 
 
 OVERLAP = Measures()
@@ -85,8 +101,8 @@ def evaluate(
     classes: Sequence[str],
     measures: Measures = OVERLAP,
     *,
-    membrane: bool = False,
     on_case: Callable[[LabelledCase, Prediction], None] | None = None,
+    in_turn: InTurn = one_by_one,
 ) -> Evaluation:
     """Segment every case as a whole and compare it with its labels.
 
@@ -95,26 +111,26 @@ def evaluate(
         segment: The network with its normalisation and tiling.
         classes: Names of the K classes.
         measures: What to measure beside the overlap, and where.
-        membrane: Add what the ISBI 2012 stack is measured by: the zoo's Dice at 388 px, V_Rand and V_Info.
-            Class 1 is then the inside of a cell.
         on_case: Called with every case and its prediction.
+        in_turn: What does the work of each case.
 
     Raises:
         ValueError: If there are no cases, or membranes are to be measured and there are labels only.
     """
     if not cases:
         raise ValueError("there is no case to evaluate")
-    results: list[CaseResult] = []
-    cell_scores: list[NDArray[np.float32]] = []
-    for case in cases:
+
+    def measure(case: LabelledCase) -> dict[str, Any]:
         prediction = segment(case)
-        results.append(_measure(case, prediction, len(classes), measures, at_zoo_size=membrane))
-        if membrane:
-            cell_scores.append(_scores(prediction)[1])
+        result = _measure(case, prediction, len(classes), measures)
         if on_case is not None:
             on_case(case, prediction)
-    extra = _membrane(cell_scores, [case.labels for case in cases]) if membrane else {}
-    return Evaluation(tuple(classes), tuple(results), extra, measures.zoo_volumes)
+        return {"result": result.facts()} | ({"cells": _scores(prediction)[1]} if measures.membrane else {})
+
+    found = in_turn(cases, measure)
+    extra = _membrane([each["cells"] for each in found], [case.labels for case in cases]) if measures.membrane else {}
+    results = tuple(CaseResult.from_facts(each["result"]) for each in found)
+    return Evaluation(tuple(classes), results, extra, measures.zoo_volumes)
 
 
 def _scores(prediction: Prediction) -> NDArray[np.float32]:
@@ -123,12 +139,10 @@ def _scores(prediction: Prediction) -> NDArray[np.float32]:
     return prediction.scores
 
 
-def _measure(
-    case: LabelledCase, prediction: Prediction, num_classes: int, wanted: Measures, *, at_zoo_size: bool
-) -> CaseResult:
+def _measure(case: LabelledCase, prediction: Prediction, num_classes: int, wanted: Measures) -> CaseResult:
     scores, geometry = prediction.scores, case.geometry
     counts = metrics.count(case.labels, prediction.labels, num_classes, ignored=wanted.ignored)
-    small = metrics.resize_as_zoo(_scores(prediction), case.labels) if at_zoo_size else None
+    small = metrics.resize_as_zoo(_scores(prediction), case.labels) if wanted.membrane else None
     return CaseResult(
         case.id,
         counts,

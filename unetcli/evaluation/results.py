@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -40,6 +40,24 @@ class CaseResult:
     zoo_dice_388: Value = None
     voxel_volume: Value = None
     surfaces: tuple[SurfaceMeasures, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """All of it as plain values and arrays, to be given to another process."""
+        return {
+            "id": self.id,
+            "counts": [self.counts.true_positive, self.counts.false_positive, self.counts.false_negative],
+            "zoo_dice": self.zoo_dice,
+            "zoo_dice_388": self.zoo_dice_388,
+            "voxel_volume": self.voxel_volume,
+            "surfaces": [asdict(each) for each in self.surfaces],
+        }
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """The result of which these are the facts."""
+        result = cls(**facts)
+        surfaces = tuple(SurfaceMeasures(**each) for each in facts["surfaces"])
+        return replace(result, counts=Counts(*facts["counts"]), surfaces=surfaces)
 
     @property
     def foreground_dice(self) -> Value:

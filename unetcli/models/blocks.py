@@ -192,6 +192,7 @@ class Dropout(nn.Cell):
     Args:
         rate: Share of values set to 0, in (0, 1).
         seed: Any integer; cells with different seeds drop independently.
+        rank: Number of this process among those that train together, whose batches follow each other.
 
     Inputs:
         x: Float, of any shape.
@@ -200,8 +201,9 @@ class Dropout(nn.Cell):
         The same shape.
     """
 
-    def __init__(self, rate: float, *, seed: int) -> None:
+    def __init__(self, rate: float, *, seed: int, rank: int = 0) -> None:
         super().__init__()
+        self.rank = rank
         self.scale = 1 / (1 - rate)
         # a hash is uniform over the integers of 32 bits
         self.first_kept = min(round(rate * 2**32), 2**32 - 1) - 2**31
@@ -213,7 +215,8 @@ class Dropout(nn.Cell):
         if not self.training:
             return x
         key = _mix(_mix(ops.assign_add(self.calls, 1) + self.key[:1]) ^ self.key)
-        place = ops.arange(x.size).astype(mindspore.int32)
+        first = self.rank * x.size
+        place = ops.arange(first, first + x.size).astype(mindspore.int32)
         hashed = _mix(_mix(place ^ key[:1]) + key[1:])
         kept = (hashed >= self.first_kept).astype(x.dtype).reshape(x.shape)
         return x * ops.stop_gradient(kept * self.scale)

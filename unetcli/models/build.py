@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from mindspore import nn
@@ -15,7 +16,13 @@ from unetcli.models.unet import UNet
 
 
 def build_model(
-    settings: ModelSettings, *, seed: int, target: Literal["any", "cpu"] = "any", frozen: bool = False
+    settings: ModelSettings,
+    *,
+    seed: int,
+    target: Literal["any", "cpu"] = "any",
+    frozen: bool = False,
+    rank: int = 0,
+    num_ranks: int = 1,
 ) -> nn.Cell:
     """The network that `settings` describe, with its first weights; the same for the same seed, whatever ran before.
 
@@ -29,6 +36,8 @@ def build_model(
             takes layers that are faster on CPU.
         frozen: Whether the network is for export: on volumes its batch normalisation then has no training, and no
             shape that an ONNX file would keep. It needs the target 'any'.
+        rank: Number of this process among those that train together.
+        num_ranks: How many there are. They compute what one does whose batch is theirs, one after the other.
 
     Raises:
         ValueError: If `in_channels` or `num_classes` is not set, or a frozen network has the target 'cpu'.
@@ -37,7 +46,7 @@ def build_model(
         raise ValueError("in_channels and num_classes must be set before a network is built")
     if frozen and target == "cpu":
         raise ValueError("a frozen network must have the target 'any', got 'cpu'")
-    layers = _layers(settings, target, frozen=frozen)
+    layers = replace(_layers(settings, target, frozen=frozen), rank=rank, num_ranks=num_ranks)
     network = ResidualUNet if settings.architecture == "unet_residual" else UNet
     return network(settings, layers, seed=seed)
 

@@ -12,7 +12,7 @@ them itself, so that a network is written once and works on images and volumes, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar, Literal
@@ -20,6 +20,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
+
+from unetcli.models.synchronized import SynchronizedBatchNorm
 
 Axes = tuple[int, ...]
 ZEROS = {"weight_init": "zeros", "bias_init": "zeros"}
@@ -35,6 +37,8 @@ class Layers(ABC):
         padded: Whether convolutions keep the size of their input, or eat one pixel a side where they are 3 wide.
         norm: What follows a convolution.
         activation: What follows that.
+        rank: Number of this process among those that train together.
+        num_ranks: How many there are; they normalise their batches as one.
 
     Attributes:
         ndim: Axes of an image or volume.
@@ -45,6 +49,8 @@ class Layers(ABC):
     padded: bool
     norm: Literal["batch", "none"]
     activation: Literal["relu", "prelu"] = "relu"
+    rank: int = 0
+    num_ranks: int = 1
 
     ndim: ClassVar[int]
     channel_axis: ClassVar[int] = 1
@@ -75,6 +81,12 @@ class Layers(ABC):
     def leave(self) -> nn.Cell:
         """Back from that layout."""
         return nn.Identity()
+
+    def batch_norm(self, channels: int, alone: Callable[[int], nn.Cell]) -> nn.Cell:
+        """Batch normalisation: `alone` for one process, and over the batches of all where there are several."""
+        if self.num_ranks == 1:
+            return alone(channels)
+        return SynchronizedBatchNorm(channels, self.num_ranks, ndim=2 + self.ndim, channel_axis=self.channel_axis)
 
     @abstractmethod
     def convolution(
@@ -124,7 +136,7 @@ class ImageLayers(Layers):
 
     def normalization(self, channels: int) -> nn.Cell:
         """Batch normalisation, or nothing."""
-        return nn.BatchNorm2d(channels) if self.norm == "batch" else nn.Identity()
+        return self.batch_norm(channels, nn.BatchNorm2d) if self.norm == "batch" else nn.Identity()
 
     def pooling(self, stride: Axes) -> nn.Cell:
         """MindSpore's own."""
@@ -156,6 +168,8 @@ class VolumeLayers(Layers):
         padded: As in `Layers`.
         norm: As in `Layers`.
         activation: As in `Layers`.
+        rank: As in `Layers`.
+        num_ranks: As in `Layers`.
         frozen: Whether batch normalisation is a scale and a shift, for files that take volumes of any size.
     """
 
@@ -176,7 +190,7 @@ class VolumeLayers(Layers):
         """Batch normalisation over N and all of the volume, or nothing."""
         if self.norm == "none":
             return nn.Identity()
-        return FrozenBatchNorm(channels) if self.frozen else VolumeBatchNorm(channels)
+        return self.batch_norm(channels, FrozenBatchNorm if self.frozen else VolumeBatchNorm)
 
     def pooling(self, stride: Axes) -> nn.Cell:
         """MindSpore's own."""

@@ -49,7 +49,7 @@ class SliceLayers(Layers):
 
     def normalization(self, channels: int) -> nn.Cell:
         """Batch normalisation of all planes together, or nothing."""
-        return SliceBatchNorm(channels) if self.norm == "batch" else nn.Identity()
+        return self.batch_norm(channels, SliceBatchNorm) if self.norm == "batch" else nn.Identity()
 
     def pooling(self, stride: Axes) -> nn.Cell:
         """Along the depth first."""

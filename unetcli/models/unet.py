@@ -70,7 +70,7 @@ class UNet(nn.Cell):
         )
         self.dropout = nn.CellList(
             [
-                Dropout(settings.dropout, seed=zlib.crc32(f"{seed} {level}".encode()))
+                Dropout(settings.dropout, seed=zlib.crc32(f"{seed} {level}".encode()), rank=layers.rank)
                 if settings.dropout and level >= settings.depth - 2
                 else nn.Identity()
                 for level in range(settings.depth)

@@ -13,6 +13,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from unetcli.errors import RunError
+from unetcli.framework import asked_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,7 @@ def open_onnx(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]
     onnxruntime.disable_telemetry_events()  # it has them on Windows only
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = asked_threads() or 0  # 0 is for all cores
     options.enable_mem_pattern = False  # a plan of memory for every size, which takes more of it and no less time
     # threads that wait do not keep the cores from reading and writing
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unetcli.errors import RunError
+from unetcli.framework import asked_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,9 +73,11 @@ def open_onnx(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]
     onnx = frontend.FrontEndManager().load_by_framework(
         "onnx"
     )  # Core.read_model tries a damaged file as other formats too
+    threads = asked_threads()
+    options = _OPTIONS | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
     try:
         model = onnx.convert(onnx.load(str(path)))
-        request = openvino.Core().compile_model(model, "CPU", _OPTIONS).create_infer_request()
+        request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
     except _ERRORS as error:
         raise RunError(f"{path}: OpenVINO cannot load it: {_reason(error)}") from error
     if not model.inputs:
