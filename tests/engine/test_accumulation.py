@@ -49,8 +49,8 @@ def large(rng):
     return Tensor(images), Tensor((images[:, 0] > 0.5).astype(np.int32))
 
 
-@pytest.mark.parametrize("optimizer", [{"name": "sgd"}, {"name": "sgd", "weight_decay": 0.1, "clip_norm": 0.1}])
-def test_batches_added_up_are_one_large_batch(optimizer, large):
+def test_batches_added_up_are_one_large_batch(large):
+    optimizer = {"name": "sgd", "weight_decay": 0.1, "clip_norm": 0.5}
     whole, parts = tiny_step(optimizer), tiny_step(optimizer, accumulation=TIMES)
     start = values_of(whole)
     for _ in RATES:

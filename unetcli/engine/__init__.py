@@ -271,7 +271,8 @@ class Engine:
         network = self._network
         optimizer = build_optimizer(config.optimizer, rates, network.trainable_params())
         if config.train.amp != "O0":
-            network = with_precision(network, self._build_network(), config.train.amp)
+            twin = build_model(config.model, seed=config.train.seed, rank=self.rank, num_ranks=self.world_size)
+            network = with_precision(network, twin, config.train.amp)
         loss = build_loss(config.loss, num_classes=self._num_classes, ignored=self.ignored)
         model = build_trainer(
             network, loss, optimizer, accumulation=config.train.accumulation, scaling=loss_scaling(config)
