@@ -375,6 +375,23 @@ def test_the_runner_gives_the_masks_of_a_prediction_and_needs_no_unet(predicted,
                     assert one.pages.first.tags[tag].value == other.pages.first.tags[tag].value
 
 
+def test_the_runner_gives_tiles_their_outputs(written, bundle, tmp_path):
+    folder = shutil.copytree(written, tmp_path / "tiles")
+    shutil.rmtree(folder / "outputs")
+    (folder / "outputs").mkdir()
+
+    run_bundle(bundle, "--tiles", folder)
+
+    names = [path.name for path in (written / "outputs").iterdir()]
+    for name in names:
+        found, expected = (np.fromfile(place / "outputs" / name, "<f4") for place in (folder, written))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert len(list((folder / "outputs").iterdir())) == len(names)
+    index = folder / "index.json"
+    index.write_text(index.read_text().replace('"shape": [\n      1,', '"shape": [\n      2,'))
+    assert "but the network takes" in run_bundle(bundle, "--tiles", folder, code=1)
+
+
 def test_the_runner_does_not_replace_a_mask(bundle, shop):
     talk = run_bundle(bundle, shop.images[0], "--output", shop.images[0].parent, code=1)
     assert "already exists" in talk
@@ -391,6 +408,7 @@ def test_a_network_that_computes_something_else_fails_the_check(bundle, tmp_path
 
 def test_a_bundle_of_mindir_runs_in_mindspore(lite):
     assert "equal labels 100.000%" in run_bundle(lite, "--check", "--backend", "mindspore")
+    assert "--inputShape=x:1,1,64,64\n" in (lite / "convert.sh").read_text()
 
 
 def test_mindspore_lite_is_called_as_its_documentation_says(lite, tmp_path):
@@ -420,6 +438,20 @@ class Model:
 def test_a_backend_that_is_not_there_or_does_not_read_the_file_is_told(lite):
     talk = run_bundle(lite, "--check", "--backend", "onnxruntime", code=1)
     assert "model.mindir: --backend onnxruntime: not installed, or does not read it" in talk
+
+
+def test_an_air_file_of_an_ascend_is_bundled_but_not_compared(flat, tmp_path, monkeypatch):
+    """As far as that shows without one: what MindSpore writes there is made up."""
+    monkeypatch.setattr("unetcli.engine.export.check_format", lambda *_: None)
+    monkeypatch.setattr(Engine, "export", lambda _, path, *__: path.write_bytes(b"air"))
+    folder = tmp_path / "b"
+
+    talk = call("export", "-r", flat.run, "--format", "AIR", "--check", flat.images[1], "--bundle", folder)
+
+    assert "note: the file was not compared with the run, since AIR is read by Ascend's tools alone" in talk
+    assert json.loads((folder / "model.json").read_text())["agreement"] is None
+    assert "--framework=1" in (folder / "convert.sh").read_text()
+    assert "model.air: --backend auto: not installed, or does not read it" in run_bundle(folder, "--check", code=1)
 
 
 def test_a_bundle_is_of_the_size_that_is_asked_for(flat, tmp_path):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unetcli.core.normalization import fit_normalization
 from unetcli.core.tiling import axis_weights, mirrored_indices, tile_starts
+from unetcli.data.formats.images import open_image
 from unetcli.deployment import runner
 from unetcli.inference import TilePlan, predict_image, symmetries_of
 
@@ -117,3 +119,31 @@ def test_a_mask_has_the_values_of_its_classes_in_the_smallest_type():
     values = runner.mask_values({"classes": [{"value": 0}, {"value": 3}, {"value": 256}]})
     np.testing.assert_array_equal(values, [0, 3, 256])
     assert values.dtype == np.uint16
+
+
+COLOURS = np.arange(6 * 2 * 5 * 4 * 3, dtype=np.uint8).reshape(12, 5, 4, 3)
+LAYOUTS = {
+    "a page": (COLOURS[0, ..., 0], {}),
+    "pages": (COLOURS[..., 0], {}),
+    "a colour image": (COLOURS[0], {"photometric": "rgb"}),
+    "pages of colours": (COLOURS, {"photometric": "rgb"}),
+    "planes of colours": (COLOURS[0].transpose(2, 0, 1), {"photometric": "rgb", "planarconfig": "separate"}),
+    "a hyperstack": (COLOURS.reshape(2, 3, 2, 5, 12)[..., 0, :, :], {"imagej": True, "metadata": {"axes": "ZCYX"}}),
+    "a stack of 16 bits": (COLOURS[..., 0].astype(np.uint16), {"imagej": True}),
+    "a palette": (COLOURS[0, ..., 0], {"photometric": "palette", "colormap": np.arange(768).reshape(3, 256) * 85}),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pages_of_a_tif_are_those_of_a_prediction(tmp_path, layout):
+    pixels, options = LAYOUTS[layout]
+    options = {name: np.asarray(value, np.uint16) if name == "colormap" else value for name, value in options.items()}
+    tifffile.imwrite(tmp_path / "image.tif", pixels, **({"photometric": "minisblack"} | options))
+
+    with tifffile.TiffFile(tmp_path / "image.tif") as source, open_image(tmp_path / "image.tif") as image:
+        pages = list(runner.tif_pages(source))
+        expected = list(image)
+
+    assert len(pages) == len(expected)
+    for page, wanted in zip(pages, expected, strict=True):
+        np.testing.assert_array_equal(page, wanted)

@@ -100,7 +100,7 @@ def _atc(model_file: str, input_shape: str | None, ndim: int) -> str:
             "  # https://www.hiascend.com/document/detail/zh/canncommercial/latest/devaids/atctool/atlasatcparam_16_0015.html\n"
         )
         options |= {"input_format": "NCDHW" if ndim == 5 else "NCHW", "input_shape": input_shape}
-    command = f'{_command("atc", options)} --soc_version="${{2:-Ascend310}}"'
+    command = f'{_command("atc", options)} \\\n    --soc_version="${{2:-Ascend310}}"'
     return _ATC.format(output=CONVERTED, notes=notes, command=command)
 
 

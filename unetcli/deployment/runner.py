@@ -16,7 +16,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -199,22 +199,22 @@ def segment_pages(path: Path, target: Path, network: Network, facts: Facts) -> N
 
     with tifffile.TiffFile(path) as source, tifffile.TiffWriter(target) as sink:
         tags = source.pages.first.tags
-        resolution = [tags[name].value for name in ("XResolution", "YResolution") if name in tags]
-        unit = tags["ResolutionUnit"].value if "ResolutionUnit" in tags else None
-        for series in source.series:
-            stack, axes = series.asarray(), series.axes
-            channel = next((axes.index(axis) for axis in "SC" if axis in axes), None)
-            stack = stack[..., None, :, :] if channel is None else np.moveaxis(stack, channel, -3)
-            for page in stack.reshape(-1, *stack.shape[-3:]):
-                mask = values[segment(with_channels(page, wanted, path), network, facts, 1)]
-                sink.write(
-                    mask,
-                    photometric="minisblack",
-                    compression="zlib",
-                    metadata=None,
-                    resolution=(resolution[0], resolution[1]) if len(resolution) == 2 else None,
-                    resolutionunit=unit,
-                )
+        told = [tags[name].value for name in ("XResolution", "YResolution", "ResolutionUnit") if name in tags]
+        size: dict[str, Any] = {"resolution": (told[0], told[1]), "resolutionunit": told[2]} if len(told) == 3 else {}
+        for page in tif_pages(source):
+            mask = values[segment(with_channels(page, wanted, path), network, facts, 1)]
+            sink.write(mask, photometric="minisblack", compression="zlib", metadata=None, **size)
+
+
+def tif_pages(source: Any) -> Iterator[Array]:
+    """The pages `(C, H, W)` of an open TIF."""
+    for series in source.series:
+        stack, axes, first = series.asarray(), series.axes, series.keyframe
+        if first.photometric == 3 and not source.is_imagej:  # of a palette, the colours count
+            stack, axes = (np.asarray(first.colormap) >> 8).astype(np.uint8)[:, stack], f"S{axes}"
+        channel = next((axes.index(axis) for axis in "SC" if axis in axes), None)
+        stack = stack[..., None, :, :] if channel is None else np.moveaxis(stack, channel, -3)
+        yield from stack.reshape(-1, *stack.shape[-3:])
 
 
 def segment_volume(path: Path, target: Path, network: Network, facts: Facts) -> None:
@@ -279,6 +279,16 @@ def check(network: Network, facts: Facts, tolerance: float) -> bool:
     return difference <= tolerance and equal >= 0.999
 
 
+def score_tiles(folder: Path, network: Network, facts: Facts) -> None:
+    """Write the scores of tiles that `unet predict --export-inputs` has written, for its `--import-outputs`."""
+    shape = json.loads((folder / "index.json").read_text("utf-8"))["input"]["shape"]
+    if shape != facts["input"]["shape"]:
+        sys.exit(f"error: {folder}: has tiles of {shape}, but the network takes {facts['input']['shape']}")
+    for path in sorted((folder / "inputs").glob("*.bin")):
+        scores = np.asarray(network(np.fromfile(path, "<f4").reshape(shape)), "<f4")
+        scores.tofile(folder / "outputs" / f"{path.stem}_0.bin")
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -289,11 +299,14 @@ def main() -> None:
         "--model", type=Path, help="another file of the network, such as the converted model_ascend.mindir"
     )
     parser.add_argument("--device", default="ascend", help="ascend (default) or cpu, for MindSpore Lite")
+    parser.add_argument(
+        "--tiles", type=Path, help="a folder of `unet predict --export-inputs`, to be given its outputs"
+    )
     parser.add_argument("--check", action="store_true", help="compare the example with the run's scores")
     parser.add_argument("--tolerance", type=float, help="of --check: 1e-3, or 0.02 on ascend, which has 16-bit floats")
     asked = parser.parse_args()
-    if not asked.images and not asked.check:
-        parser.error("name images, or say --check")
+    if not (asked.images or asked.check or asked.tiles):
+        parser.error("name images, or say --check or --tiles")
     facts: Facts = json.loads((HERE / "model.json").read_text("utf-8"))
     model = asked.model or HERE / facts["model_file"]
     backend = choose_backend(asked.backend, model)
@@ -301,6 +314,8 @@ def main() -> None:
     usual = 0.02 if (backend, asked.device) == ("lite", "ascend") else 1e-3
     if asked.check and not check(network, facts, asked.tolerance or usual):
         sys.exit(f"error: {backend} disagrees with the run")
+    if asked.tiles:
+        score_tiles(asked.tiles, network, facts)
     for path in asked.images:
         target = asked.output / path.name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -196,4 +196,5 @@ def input_name(path: Path) -> str | None:
 
     model = ModelProto()
     model.ParseFromString(path.read_bytes())
-    return model.graph.input[0].name
+    # behind the name of its graph, which MindSpore drops when it reads a file (ParseParameterName in load_mindir)
+    return model.graph.input[0].name.partition(":")[2] or model.graph.input[0].name
