@@ -113,7 +113,8 @@ def weights(run: Path) -> dict[str, np.ndarray]:
     os.environ.setdefault("GLOG_v", "3")
     import mindspore
 
-    return {name: tensor.asnumpy() for name, tensor in mindspore.load_checkpoint(str(run / "last.ckpt")).items()}
+    tensors = mindspore.load_checkpoint(str(run / "last.ckpt"))
+    return {name: tensor.asnumpy() for name, tensor in tensors.items() if isinstance(tensor, mindspore.Tensor)}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from unetcli.cli.distributing import DistributeOption, MasterOption, NodeRankOption, NodesOption
 from unetcli.cli.options import (
     CheckpointOption,
     Device,
@@ -56,6 +57,10 @@ def predict(
     ] = False,
     device: DeviceOption = Device.auto,
     runtime: RuntimeOption = RuntimeName.auto,
+    distribute: DistributeOption = None,
+    nodes: NodesOption = 1,
+    node_rank: NodeRankOption = 0,
+    master: MasterOption = None,
     export_inputs: Annotated[
         Path | None,
         typer.Option(
@@ -84,6 +89,7 @@ def predict(
     cannot be read is reported and the others are done; the exit code is then 6.
     """
     from unetcli import report
+    from unetcli.cli.distributing import Spread, main_first, meet_or_spread
     from unetcli.cli.predict import by_files, pages, volumes
     from unetcli.cli.predict.batches import do_all, plan_masks, raise_failures
     from unetcli.cli.predict.wishes import Asked, computed
@@ -104,7 +110,9 @@ def predict(
         tile=tile,
         overlap=overlap,
         max_memory=max_memory,
+        is_shared=distribute is not None,
     )
+    spread = Spread(distribute, nodes, node_rank, master)
     by_files.check_asked(asked, export_inputs, import_outputs, with_scores=scores)
     kind = pages if asked.run.config.model.ndim == 2 else volumes
     paths = kind.find(images)  # before the engine: a typo must not cost seconds
@@ -113,7 +121,12 @@ def predict(
         by_files.show_inputs(written, asked.run.path, as_json=json_report)
     else:
         plan, failures = plan_masks(paths, output, kind, with_scores=scores, overwrite=overwrite)
-        wishes = by_files.imported_outputs(import_outputs, asked) if import_outputs else computed(asked)
-        done = do_all(plan, lambda outputs: kind.segment(outputs, wishes(outputs)), failures)
-        report.show_predictions(done, failures, as_json=json_report)
+        company = meet_or_spread(spread, device.value, asked.run.path / "logs" / "predict")
+        if import_outputs is not None:
+            wishes = by_files.imported_outputs(import_outputs, asked)
+        else:
+            wishes = main_first(company, lambda: computed(asked))
+        done = do_all(plan, lambda outputs: kind.segment(outputs, wishes(outputs)), failures, company)
+        if company is None or company.is_main:
+            report.show_predictions(done, failures, as_json=json_report)
     raise_failures(failures, len(paths))

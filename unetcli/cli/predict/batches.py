@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from unetcli.cli.predict.wishes import Kind
     from unetcli.data.formats.masks import Outputs
+    from unetcli.engine import Company
 
 Failures = dict[str, str]
 """What is wrong with each image that was not done."""
@@ -41,25 +42,38 @@ def plan_masks(
 
 
 def do_all(
-    plan: Sequence[Outputs], do: Callable[[Outputs], dict[str, Any]], failures: Failures
+    plan: Sequence[Outputs], do: Callable[[Outputs], dict[str, Any]], failures: Failures, company: Company | None = None
 ) -> list[dict[str, Any]]:
     """What was done of image after image; one that fails is added to the failures, and raised if it is the only one.
+
+    Args:
+        plan: The images.
+        do: Does one of them.
+        failures: Of images that are not in the plan.
+        company: The processes that share the images out; each then says what it was that failed with it.
 
     Raises:
         DataError: If none was done.
     """
-    done: list[dict[str, Any]] = []
-    for outputs in plan:
+
+    def attempt(outputs: Outputs) -> dict[str, Any]:
         try:
-            done.append(do(outputs))
+            return {"done": do(outputs)}
         except DataError as error:
             if len(plan) == 1 and not failures:
                 raise
             report.say(f"error: {error}")
-            failures[str(outputs.image)] = str(error)
-    if not done:
+            return {"failed": str(error), "by": company.rank if company else 0}
+
+    found = company.in_turn(plan, attempt) if company else [attempt(outputs) for outputs in plan]
+    for outputs, each in zip(plan, found, strict=True):
+        if "failed" in each:
+            failures[str(outputs.image)] = each["failed"]
+            if company and each["by"] != company.rank:
+                report.say(f"error: {each['failed']}")
+    if len(failures) and all("failed" in each for each in found):
         raise DataError(f"none of the {len(failures)} images could be segmented: {', '.join(failures)}")
-    return done
+    return [each["done"] for each in found if "done" in each]
 
 
 def raise_failures(failures: Mapping[str, str], num_images: int) -> None:

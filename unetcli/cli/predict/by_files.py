@@ -91,6 +91,7 @@ def check_asked(asked: Asked, exported: Path | None, imported: Path | None, *, w
             "--device": asked.device != "auto",
             "--runtime": asked.runtime != "auto",
             "--max-memory": asked.max_memory is not None,
+            "--distribute": asked.is_shared,
         }
         _refuse(option, "since the network is computed elsewhere", given)
         if len(asked.runs) > 1:

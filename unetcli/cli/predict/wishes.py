@@ -45,6 +45,7 @@ class Asked:
         tile: Size of the tiles; the same.
         overlap: Least share of a tile that its neighbour repeats; the same.
         max_memory: Bytes that the process may hold; None for as many as it takes.
+        is_shared: Whether several processes share out the images.
     """
 
     runs: Sequence[Run]
@@ -56,6 +57,7 @@ class Asked:
     tile: Tile | None = None
     overlap: float | None = None
     max_memory: int | None = None
+    is_shared: bool = False
 
     @property
     def run(self) -> Run:
