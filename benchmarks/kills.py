@@ -20,9 +20,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 UNET = Path(sys.executable).parent / "unet"
 SAMPLE = Path(__file__).parents[1] / "sample_data" / "isbi"
@@ -108,7 +110,7 @@ def attempt(command: list[str | Path], work: Path, rng: np.random.Generator, lon
         return time.monotonic() - killed
 
 
-def weights(run: Path) -> dict[str, np.ndarray]:
+def weights(run: Path) -> dict[str, NDArray[Any]]:
     """All that the last checkpoint of a run holds."""
     os.environ.setdefault("GLOG_v", "3")
     import mindspore

@@ -37,6 +37,7 @@ ROUNDS = {
     "data": 3,
     "measures": 1,
     "prepare": 2,
+    "processes": 3,
     "growth": 3,
 }
 """Of each script, so that all take about half an hour; MedPy alone takes minutes for one."""
