@@ -120,10 +120,12 @@ class Index(_Facts):
         for known in self.images:
             if known.sha256 == sha256:
                 return known
-        same = [known for known in self.images if known.path.name == image.name]
-        found = "has changed since" if same else f"is none of the {len(self.images)} images in {INDEX}"
+        same = next((known for known in self.images if known.path.name == image.name), None)
+        what, expected = f"is not one of the images in {INDEX}", ""
+        if same is not None:
+            what, expected = "has changed since its tiles were written", f", expected {same.sha256[:12]}..."
         raise DataError(
-            f"{image}: {found} (sha256 {sha256[:12]}..., expected {(same or self.images)[0].sha256[:12]}...)",
+            f"{image}: {what} (sha256 {sha256[:12]}...{expected})",
             hint="write its tiles with --export-inputs, and run the device over them again",
         )
 

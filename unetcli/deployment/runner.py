@@ -222,7 +222,7 @@ def segment_volume(path: Path, target: Path, network: Network, facts: Facts) -> 
     import SimpleITK as sitk
 
     source = sitk.ReadImage(str(path))
-    parts = [source]
+    parts = [sitk.JoinSeries(source) if source.GetDimension() == 2 else source]
     if source.GetDimension() == 4:
         parts = [source[:, :, :, index] for index in range(source.GetSize()[3])]
     image = with_channels(np.stack([sitk.GetArrayFromImage(part) for part in parts]), len(facts["channels"]), path)
@@ -307,6 +307,9 @@ def main() -> None:
     asked = parser.parse_args()
     if not (asked.images or asked.check or asked.tiles):
         parser.error("name images, or say --check or --tiles")
+    for path in asked.images:
+        if not path.is_file():
+            sys.exit(f"error: {path}: no such file")
     facts: Facts = json.loads((HERE / "model.json").read_text("utf-8"))
     model = asked.model or HERE / facts["model_file"]
     backend = choose_backend(asked.backend, model)
