@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -15,7 +13,6 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from unetcli.config import LossSettings, OptimizerSettings
-from unetcli.engine.checkpoint import read_checkpoint
 from unetcli.engine.device import set_up
 from unetcli.engine.optimization import build_optimizer
 from unetcli.engine.stepping import TrainStep, build_trainer
@@ -115,56 +112,8 @@ def test_a_step_moves_by_the_mean_gradient_and_tells_the_mean_loss():
     assert optimizer.global_step.asnumpy() == 1
 
 
-HARD = {
-    "train__accumulation": 2,
-    "model__dropout": 0.3,
-    "optimizer__loss_scale": "dynamic",
-    "optimizer__loss_scale_window": 4,
-    "optimizer__clip_norm": 0.5,
-    "train__epochs": 2,
-}
-
-
-def test_a_torn_run_ends_with_the_same_values_in_the_midst_of_a_window(start, toy_batches, tmp_path):
-    class Double(toy_batches):
-        """Two batches in a row as one."""
-
-        steps_per_epoch = 3
-        patches_per_step = 4
-
-        def __getitem__(self, step):
-            first, second = (super(Double, self).__getitem__(2 * step + number) for number in range(2))
-            return tuple(map(np.concatenate, zip(first, second, strict=True)))
-
-    def run(folder, stop_at=None):
-        engine = start(**HARD)
-        if (folder / "last.ckpt").exists():
-            engine.load(folder / "last.ckpt")
-
-        def record(event):
-            if event["event"] == "step" and event["step"] == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        engine.fit(Double(), lambda: {"mean_iou": 0.5}, record, folder)
-        tensors, facts = read_checkpoint(folder / "last.ckpt")
-        return {name: tensor.asnumpy() for name, tensor in tensors.items()}, facts
-
-    for name in ("whole", "torn"):
-        (tmp_path / name).mkdir()
-    whole, facts = run(tmp_path / "whole")
-    half, half_facts = run(tmp_path / "torn", stop_at=2)
-    assert (half["loss_scale"], half["good_steps"]) == (2**16, half_facts["progress"]["step"])
-    assert half["good_steps"] in (2, 3)
-    assert (whole["loss_scale"], whole["good_steps"]) == (2**17, 2)
-    torn, torn_facts = run(tmp_path / "torn")
-    assert torn_facts == facts
-    assert torn.keys() == whole.keys()
-    for name, value in whole.items():
-        np.testing.assert_array_equal(torn[name], value, err_msg=name)
-
-
 WORKER = """
-    import hashlib, json, sys, tempfile
+    import hashlib, json, os, signal, sys
     from pathlib import Path
     from unetcli.framework import prepare_process
     prepare_process()
@@ -191,30 +140,38 @@ WORKER = """
             rng = np.random.default_rng(step)
             return rng.normal(size=(4, 1, 16, 16)).astype(np.float32), rng.integers(0, 2, (4, 16, 16)).astype(np.int32)
 
+    graphs, folder, stop_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     options = {"model.in_channels": 1, "model.num_classes": 2, "model.base_channels": 2, "model.depth": 2,
-               "data.patch_size": (16, 16), "train.batch_size": 2, "train.epochs": 1, "train.accumulation": 2,
-               "optimizer.loss_scale": "dynamic", "optimizer.loss_scale_window": 2}
-    losses = []
-    engine = Engine.start(load_config(options=options), Runtime("CPU", Path(sys.argv[1])))
-    with tempfile.TemporaryDirectory() as folder:
-        engine.fit(Batches(), lambda: {"mean_iou": 0.5}, lambda event: losses.append(event["loss"]), Path(folder))
-        tensors, _ = read_checkpoint(Path(folder) / "last.ckpt")
-    digests = {name: hashlib.sha256(tensor.asnumpy().tobytes()).hexdigest() for name, tensor in tensors.items()}
-    print(json.dumps([taken, losses, digests]))
+               "model.dropout": 0.3, "data.patch_size": (16, 16), "train.batch_size": 2, "train.epochs": 2,
+               "train.accumulation": 2, "optimizer.loss_scale": "dynamic", "optimizer.loss_scale_window": 4}
+    engine = Engine.start(load_config(options=options), Runtime("CPU", graphs))
+    if (folder / "last.ckpt").exists():
+        engine.load(folder / "last.ckpt")
+
+    def record(event):
+        if event["event"] == "step" and event["step"] == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    engine.fit(Batches(), lambda: {"mean_iou": 0.5}, record, folder)
+    tensors, facts = read_checkpoint(folder / "last.ckpt")
+    values = {name: tensor.asnumpy() for name, tensor in tensors.items()}
+    digests = {name: hashlib.sha256(value.tobytes()).hexdigest() for name, value in values.items()}
+    scale = [float(values[name]) for name in ("loss_scale", "good_steps")]
+    print(json.dumps({"taken": taken, "step": engine.step, "scale": scale, "left": [digests, facts]}))
 """
 
 
-def test_a_step_that_adds_up_is_taken_from_the_graphs_that_are_kept_and_computes_the_same(tmp_path):
-    cold, warm = (
-        json.loads(
-            subprocess.run(
-                [sys.executable, "-c", textwrap.dedent(WORKER), str(tmp_path)],
-                capture_output=True,
-                encoding="utf-8",
-                check=True,
-            ).stdout
-        )
-        for _ in range(2)
-    )
-    assert (cold[0], warm[0]) == ([False], [True])
-    assert cold[1:] == warm[1:]
+def test_a_run_that_is_torn_in_a_window_and_takes_kept_graphs_ends_with_the_same_values(tmp_path):
+    def work(name, stop_at=0):
+        (tmp_path / name).mkdir(exist_ok=True)
+        arguments = [str(tmp_path / "graphs"), str(tmp_path / name), str(stop_at)]
+        code = textwrap.dedent(WORKER)
+        done = subprocess.run([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, check=True)
+        return json.loads(done.stdout)
+
+    whole, half, torn = work("whole"), work("torn", stop_at=2), work("torn")
+    assert [run["taken"] for run in (whole, half, torn)] == [[False], [True], [True]]
+    assert half["scale"] == [2**16, half["step"]]
+    assert 2 <= half["step"] < 4
+    assert whole["scale"] == [2**17, 2]
+    assert torn["left"] == whole["left"]
