@@ -103,8 +103,9 @@ def test_a_second_signal_ends_workers_that_do_not_listen(launched, tmp_path):
     assert are_gone(running)
 
 
-def test_workers_end_with_a_launcher_that_is_killed(launched, tmp_path):
-    call = launched(BEGUN + "forever()")
+@pytest.mark.parametrize("waits", ["forever()", "import ctypes; ctypes.PyDLL(None).sleep(600)  # with Python's lock"])
+def test_workers_end_with_a_launcher_that_is_killed(launched, tmp_path, waits):
+    call = launched(BEGUN + waits)
     running = pids(tmp_path)
     call.process.kill()
     call.wait()

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import sys
-import threading
 import traceback
 from collections.abc import Generator
 from pathlib import Path
@@ -32,7 +31,7 @@ def membership() -> Generator[None]:
         return
     exchange = Exchange(Path(os.environ[VARIABLE]))
     launcher = exchange.read_launcher()
-    threading.Thread(target=_leave_with, args=(launcher.alive,), daemon=True).start()
+    _leave_with(launcher.alive)
     exchange.begin(place.name)
     if place.rank == 0:
         sys.stdout = Shown(Path(launcher.stdout), sys.stdout)
@@ -98,10 +97,15 @@ class Shown:
 
 
 def _leave_with(pipe: str) -> None:
-    """End this process when the launcher, which holds the other end of the pipe, has ended."""
-    with contextlib.suppress(OSError):
-        handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-        os.set_blocking(handle, True)
-        while os.read(handle, 1):
-            continue
-    os._exit(1)
+    """Let the kernel end this process when the launcher, which holds the other end of the pipe, has ended.
+
+    Not a thread that waits for it: MindSpore holds Python's lock as long as it waits for other processes.
+    """
+    import fcntl  # which Windows has not, where nothing is launched either
+
+    handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(handle, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(handle, fcntl.F_SETFL, fcntl.fcntl(handle, fcntl.F_GETFL) | os.O_ASYNC)  # ends it by SIGIO
+    with contextlib.suppress(BlockingIOError):  # it is there, and has nothing to say
+        os.read(handle, 1)
+        os._exit(1)
