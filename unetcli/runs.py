@@ -202,7 +202,7 @@ def locked(run: Run) -> Generator[None]:
     Raises:
         RunError: If another one trains it.
     """
-    with (run.path / ".lock").open("a") as file:
+    with (run.path / "run.json").open("r+") as file:
         until = time.monotonic() + LOCK_SECONDS
         while not _lock(file):
             if time.monotonic() > until:

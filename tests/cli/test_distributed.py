@@ -151,7 +151,7 @@ def test_a_processor_is_one_device_so_that_a_number_must_be_given(unet):
 
 def test_patches_that_cannot_be_shared_out_are_refused_before_a_run_is_made(unet, straight):
     err = unet.refuses("train", "--resume", straight[0], "--distribute", "3", code=2)
-    assert "4 patches of a step cannot be shared out to 3 processes" in err
+    assert "4 patches of a batch cannot be shared out to 3 processes" in err
 
 
 def test_options_of_several_processes_mean_nothing_for_one(unet):

@@ -79,9 +79,13 @@ def test_the_shares_of_all_processes_are_the_batch_of_one(rng, num_ranks):
             np.testing.assert_array_equal(np.concatenate(parts), expected)
 
 
+def test_every_process_has_its_part_of_every_batch_of_a_step():
+    assert [Share(12, rank, 2, num_batches=3).places for rank in range(2)] == [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7, 10, 11]]
+
+
 def test_patches_that_cannot_be_shared_out_are_refused():
-    with pytest.raises(ConfigError, match="6 patches of a step cannot be shared out to 4 processes"):
-        Share(6, 0, 4)
+    with pytest.raises(ConfigError, match="6 patches of a batch cannot be shared out to 4 processes"):
+        Share(12, 0, 4, num_batches=2)
 
 
 def test_steps_and_seeds_differ(rng):

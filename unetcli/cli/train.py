@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unetcli.core.spatial import MirrorRule
     from unetcli.data.cases import LabelledImage
     from unetcli.data.manifest import Manifest
-    from unetcli.data.patches import PatchSampler
+    from unetcli.data.patches import PatchSampler, Share
     from unetcli.engine import Company, Engine
     from unetcli.engine.training import Validate
     from unetcli.runs import Run
@@ -125,7 +125,6 @@ class Request:
 def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split]:
     """The run to train, made or taken up, and its cases for training and validation."""
     from unetcli.data.manifest import load_split
-    from unetcli.data.patches import Share
     from unetcli.runs import create_run, extend_run
 
     if request.resume is not None:
@@ -133,7 +132,7 @@ def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split
     else:
         resolved, folder, manifest = _settle(request)
         run = _plan(request, resolved, manifest, num_ranks=num_ranks)
-    Share(run.patches_per_step, num_ranks=num_ranks)  # or nobody could train it so
+    _share(run, 0, num_ranks)  # or nobody could train it so
     _check_device(run.config, device)
     cases = load_split(folder, manifest, run.config.data.fold)
     if request.resume is None:  # not earlier: a run that cannot begin must not be made, or it would be the newest
@@ -278,14 +277,14 @@ def _fit(run: Run, cases: Split, device: str, company: Company | None) -> dict[s
     from unetcli import report
     from unetcli.cli.networks import keep_for_prediction
     from unetcli.data.cases import IGNORED
-    from unetcli.data.patches import PatchSampler, Share
+    from unetcli.data.patches import PatchSampler
     from unetcli.engine import Company, Engine, Runtime
     from unetcli.framework import cache_folder
     from unetcli.runs import Journal, locked, sweep
 
     config, facts = run.config, run.facts
     company = company or Company()
-    share = Share(run.patches_per_step, company.rank, company.size)
+    share = _share(run, company.rank, company.size)
     batches = PatchSampler(cases[0], config, mirror=_mirror(run), has_ignored=facts.has_ignored, share=share)
     runtime = Runtime(device, graphs=cache_folder("graphs"))
     with locked(run) if company.is_main else contextlib.nullcontext():
@@ -314,6 +313,13 @@ def _fit(run: Run, cases: Split, device: str, company: Company | None) -> dict[s
         "epochs": result.step // batches.steps_per_epoch,
         "best_mean_iou": result.best_score,
     }
+
+
+def _share(run: Run, rank: int, num_ranks: int) -> Share:
+    """What a process trains on; a ConfigError if so many cannot share the run."""
+    from unetcli.data.patches import Share
+
+    return Share(run.patches_per_step, rank, num_ranks, run.config.train.accumulation)
 
 
 def _mirror(run: Run) -> MirrorRule | None:

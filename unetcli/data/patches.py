@@ -34,10 +34,14 @@ PATCH_STREAM = 2
 class Share:
     """The part of each step's patches that one of several processes trains on.
 
+    A step may consist of several batches whose gradients are added up; every process has its part of each, so that all
+    processes together have the batches of one.
+
     Args:
         patches_per_step: Of all processes together.
         rank: Number of this process.
         num_ranks: How many there are.
+        num_batches: Batches of a step.
 
     Raises:
         ConfigError: If they cannot all have as many.
@@ -46,23 +50,25 @@ class Share:
     patches_per_step: int
     rank: int = 0
     num_ranks: int = 1
+    num_batches: int = 1
 
     def __post_init__(self) -> None:
-        if self.patches_per_step % self.num_ranks:
+        if self._batch_size % self.num_ranks:
             raise ConfigError(
-                f"{self.patches_per_step} patches of a step cannot be shared out to {self.num_ranks} processes",
+                f"{self._batch_size} patches of a batch cannot be shared out to {self.num_ranks} processes",
                 hint="take a number of processes that divides them, or change train.batch_size",
             )
 
     @property
-    def size(self) -> int:
-        """Patches of this process."""
-        return self.patches_per_step // self.num_ranks
+    def _batch_size(self) -> int:
+        return self.patches_per_step // self.num_batches
 
     @property
-    def first(self) -> int:
-        """Number of its first patch within a step."""
-        return self.rank * self.size
+    def places(self) -> list[int]:
+        """Which patches of a step are those of this process, counted from 0."""
+        size = self._batch_size // self.num_ranks
+        firsts = range(self.rank * size, self.patches_per_step, self._batch_size)
+        return [first + place for first in firsts for place in range(size)]
 
 
 class PatchSampler:
@@ -83,8 +89,7 @@ class PatchSampler:
             tells, or the last. Where any becomes another, quarter turns are left out, since they would lay
             what is left to the front.
         has_ignored: Whether the labels may hold `IGNORED`.
-        share: Which patches of a step; all that the settings ask of one process if None. The shares of all processes,
-            one after the other, are the batch of one process alone.
+        share: Which patches of a step; all that the settings ask of one process if None.
 
     Raises:
         ConfigError: If the number of classes is not set, or 'range' has no bounds for floating-point images.
@@ -156,11 +161,11 @@ class PatchSampler:
         """
         if operator.index(step) < 0:
             raise IndexError(f"steps are counted from 0, got {step}")
-        share = self._share
-        images = np.empty((share.size, self._num_channels, *self._shape.size), np.float32)
-        labels = np.empty((share.size, *self.label_size), np.int32)
-        for place in range(share.size):
-            self._fill(step * share.patches_per_step + share.first + place, images[place], labels[place])
+        places = self._share.places
+        images = np.empty((len(places), self._num_channels, *self._shape.size), np.float32)
+        labels = np.empty((len(places), *self.label_size), np.int32)
+        for index, place in enumerate(places):
+            self._fill(step * self.patches_per_step + place, images[index], labels[index])
         return images, labels
 
     def case_index(self, number: int) -> int:

@@ -19,7 +19,7 @@ from unetcli.engine.company import Company, join
 from unetcli.engine.compiling import CompileFirst, GraphCache
 from unetcli.engine.device import Runtime, choose_device, set_up
 from unetcli.engine.optimization import build_optimizer, learning_rates
-from unetcli.engine.precision import check_precision, loss_scaling, with_precision
+from unetcli.engine.precision import OverflowWatch, check_precision, loss_scaling, with_precision
 from unetcli.engine.stepping import build_trainer
 from unetcli.engine.training import (
     Batches,
@@ -179,7 +179,9 @@ class Engine:
             (interrupted,) = self.company.mean([float(interruption.is_requested)])
             if keeper.outcome is None and not interrupted:
                 steps = self._dataset(Steps(batches, self._progress.step, len(rates)))
-                model.train(1, steps, callbacks=[keeper, self._compile_first()], dataset_sink_mode=False)
+                model.train(
+                    1, steps, callbacks=[keeper, OverflowWatch(), self._compile_first()], dataset_sink_mode=False
+                )
         return FitResult(self._progress.step, self._progress.best_score, keeper.outcome or "interrupted")
 
     def predict(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
