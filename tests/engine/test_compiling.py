@@ -43,6 +43,7 @@ WORKER = """
 
     class Batches:
         steps_per_epoch = 2
+        patches_per_step = 2
 
         def __getitem__(self, step):
             rng = np.random.default_rng(step)

@@ -140,7 +140,7 @@ class _Supervisor:
 
     def _explain(self, failed: Sequence[Member]) -> int:
         """The code of the first worker, where it too has said what is wrong; else an error about the first to fail."""
-        member = next((member for member in failed if member.code is None), failed[0])
+        member = self._first([member for member in failed if member.code is None] or failed)
         if member.code is not None:  # not where one was killed, which others can only suffer from
             for other in self._failed():
                 if other.name == "worker_0" and other.code:
@@ -152,6 +152,12 @@ class _Supervisor:
             hint="a training goes on from its last epoch with --resume",
             exit_code=member.code,
         )
+
+    def _first(self, failed: Sequence[Member]) -> Member:
+        """Of several that are gone at one look, the one that msrun has missed; it has ended the others itself."""
+        told = (self._logs / "launcher.log").read_text("utf-8", errors="replace")
+        places = {member.name: told.find(f"process {member.pid} exit") for member in failed}
+        return min(failed, key=lambda member: (places[member.name] < 0, places[member.name]))
 
 
 @contextlib.contextmanager
