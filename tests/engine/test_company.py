@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,10 @@ def found(tmp_path_factory):
 
 
 def _with_this_python_first():
-    return os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    return os.environ | {
+        "MS_OM_PATH": tempfile.gettempdir(),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
 
 
 def test_every_process_knows_its_rank(found):
@@ -106,7 +110,7 @@ def test_an_interruption_of_one_is_one_of_all(found):
     assert [each["interrupted"] for each in found] == [True, True]
 
 
-@pytest.mark.parametrize("layout", ["images", "slices", "volumes"])
+@pytest.mark.parametrize("layout", ["images", "images, fused", "slices, fused", "volumes"])
 def test_batch_normalisation_is_that_of_the_whole_batch(found, layout):
     for each in found:
         assert each["norm"][layout]["forward"] < 1e-5

@@ -20,9 +20,17 @@ from unetcli.engine.company import schedule  # noqa: E402
 from unetcli.engine.training import Interrupted  # noqa: E402
 from unetcli.launching import place_of  # noqa: E402
 from unetcli.models.blocks import Dropout  # noqa: E402
+from unetcli.models.layers import ImageLayers, VolumeLayers  # noqa: E402
+from unetcli.models.planes import PlaneLayers  # noqa: E402
+from unetcli.models.slices import SliceLayers  # noqa: E402
 from unetcli.models.synchronized import SynchronizedBatchNorm  # noqa: E402
 
-LAYOUTS = {"images": ((4, 3, 6, 5), 1), "slices": ((4, 2, 3, 6, 5), 2), "volumes": ((4, 3, 2, 6, 5), 1)}
+LAYOUTS = {
+    "images": ((4, 3, 6, 5), ImageLayers, False),
+    "images, fused": ((4, 3, 6, 5), PlaneLayers, True),
+    "slices, fused": ((4, 2, 3, 6, 5), SliceLayers, True),
+    "volumes": ((4, 3, 2, 6, 5), VolumeLayers, False),
+}
 
 
 def speak(company):
@@ -58,12 +66,13 @@ def speak(company):
     return found
 
 
-def norm(company, shape, channel_axis):
+def norm(company, shape, layers, fused):
     """Largest differences from one normalisation of the whole batch, in NumPy."""
     rng = np.random.default_rng(1)
     x, grad = rng.normal(2, 3, shape).astype(np.float32), rng.normal(0, 1, shape).astype(np.float32)
     part = slice(2 * company.rank, 2 * company.rank + 2)
-    cell = SynchronizedBatchNorm(3, company.size, ndim=len(shape), channel_axis=channel_axis).set_train()
+    channel_axis = layers.channel_axis
+    cell = SynchronizedBatchNorm(3, company.size, layers.planes, fused=fused).set_train()
     cell.gamma.set_data(Tensor(np.array([0.5, 1.0, 2.0], np.float32)))
 
     def loss(values, weight):

@@ -42,7 +42,9 @@ class Layers(ABC):
 
     Attributes:
         ndim: Axes of an image or volume.
+        is_for_cpu: Whether the set is for CPU alone.
         channel_axis: Where a tensor between two layers has its channels.
+        planes: Its axes that join to each axis of images `(N, C, H, W)`.
         spatial_axes: Where it has its pixels, in the order Z, Y, X.
     """
 
@@ -53,7 +55,9 @@ class Layers(ABC):
     num_ranks: int = 1
 
     ndim: ClassVar[int]
+    is_for_cpu: ClassVar[bool] = False
     channel_axis: ClassVar[int] = 1
+    planes: ClassVar[tuple[Axes, ...]]
     spatial_axes: ClassVar[Axes]
 
     @property
@@ -86,7 +90,7 @@ class Layers(ABC):
         """Batch normalisation: `alone` for one process, and over the batches of all where there are several."""
         if self.num_ranks == 1:
             return alone(channels)
-        return SynchronizedBatchNorm(channels, self.num_ranks, ndim=2 + self.ndim, channel_axis=self.channel_axis)
+        return SynchronizedBatchNorm(channels, self.num_ranks, self.planes, fused=self.is_for_cpu)
 
     @abstractmethod
     def convolution(
@@ -124,6 +128,7 @@ class ImageLayers(Layers):
     """The layers of networks on images `(N, C, H, W)`."""
 
     ndim = 2
+    planes = ((0,), (1,), (2,), (3,))
     spatial_axes = (2, 3)
 
     def convolution(
@@ -176,6 +181,7 @@ class VolumeLayers(Layers):
     frozen: bool = False
 
     ndim = 3
+    planes = ((0,), (1,), (2, 3), (4,))
     spatial_axes = (2, 3, 4)
 
     def convolution(

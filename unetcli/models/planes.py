@@ -25,6 +25,8 @@ _MANY_WEIGHTS = 64 * 128
 class PlaneLayers(ImageLayers):
     """The layers of networks on images `(N, C, H, W)`, for training on CPU."""
 
+    is_for_cpu = True
+
     def convolution(
         self, in_channels: int, out_channels: int, kernel: Axes, *, stride: Axes | None = None, has_bias: bool
     ) -> nn.Cell:

@@ -29,7 +29,9 @@ class SliceLayers(Layers):
     """The layers of networks on volumes, kept as planes `(N, D, C, H, W)`."""
 
     ndim = 3
+    is_for_cpu = True
     channel_axis = 2
+    planes = ((0, 1), (2,), (3,), (4,))
     spatial_axes = (1, 3, 4)
 
     def enter(self) -> nn.Cell:
