@@ -45,7 +45,7 @@ class Unet:
 
     def __call__(self, *arguments: object, code: int = 0) -> Done:
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=240)
         assert process.returncode == code, f"unet {arguments} left with {process.returncode}:\n{out}\n{err}"
         assert "Traceback" not in err
         return Done(out, err)
@@ -66,13 +66,13 @@ class Unet:
     def signalled(self, *arguments: object, metrics: Path, line: int, number: int) -> Done:
         """What a call wrote that was sent a signal as soon as `metrics` had so many lines."""
         process = self.start(*arguments)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 150
         while time.monotonic() < until and process.poll() is None:
             if metrics.is_file() and metrics.read_bytes().count(b"\n") >= line:
                 process.send_signal(number)
                 break
             time.sleep(0.002)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=150)
         assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), err
         return Done(out, err)
 
