@@ -4,5 +4,5 @@ from unetcli.cli import app
 from unetcli.launching import membership
 
 if __name__ == "__main__":
-    with membership():
-        app(prog_name="unet")
+    with membership() as arguments:
+        app(arguments, prog_name="unet")

@@ -139,8 +139,12 @@ def new_run_path(dataset: str, preset: str | None, fold: int) -> Path:
 
 
 def create_run(path: Path, config: Config, facts: RunFacts) -> Run:
-    """Write a new run folder, in place of one that is there."""
-    with replacing_folder(path) as folder:
+    """Write a new run folder, in place of one that is there.
+
+    Raises:
+        RunError: If another process trains that one.
+    """
+    with locked(path) if (path / "run.json").is_file() else contextlib.nullcontext(), replacing_folder(path) as folder:
         save_config(config, folder / "config.yaml")
         write_json(folder / "run.json", facts.model_dump(mode="json"))
     return Run(path, config, facts)
@@ -196,19 +200,17 @@ def extend_run(run: Run, epochs: int) -> Run:
 
 
 @contextlib.contextmanager
-def locked(run: Run) -> Generator[None]:
+def locked(path: Path) -> Generator[None]:
     """Keep other processes from training the run; one that is just being ended is waited for.
 
     Raises:
         RunError: If another one trains it.
     """
-    with (run.path / "run.json").open("r+") as file:
+    with (path / "run.json").open("r+") as file:
         until = time.monotonic() + LOCK_SECONDS
         while not _lock(file):
             if time.monotonic() > until:
-                raise RunError(
-                    f"{run.path}: another process trains this run", hint="wait until it has ended, or end it"
-                )
+                raise RunError(f"{path}: another process trains this run", hint="wait until it has ended, or end it")
             time.sleep(0.1)
         yield
 

@@ -482,3 +482,29 @@ def test_a_bundle_that_cannot_be_is_refused_before_any_work(flat, monkeypatch, o
     assert says in call("export", "-r", "run", "--bundle", "new", *options, code=code)
     assert not (flat.folder / "new").exists()
     assert contents(flat.run) == before
+
+
+def test_the_runner_names_what_is_bad_does_the_rest_and_leaves_no_half_mask(workshop, tmp_path):
+    bundle = tmp_path / "bundle"
+    workshop.unet("export", "--format", "ONNX", "--bundle", bundle)
+    whole = (SAMPLE / "test-volume.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.tif").write_text("no image")
+    images = [tmp_path / "cut.tif", tmp_path / "text.tif", SAMPLE / "test-volume.tif"]
+    done = subprocess.run(
+        [sys.executable, bundle / "run.py", *images, "--output", tmp_path / "masks"],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]  # tifffile has its own words too
+    assert [line.split(": ")[1] for line in told[:2]] == [str(path) for path in images[:2]]
+    assert done.stderr.endswith("error: 2 of 3 images failed\n")
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["test-volume.tif"]
+    (bundle / "model.onnx").write_bytes(b"damaged")
+    done = subprocess.run(
+        [sys.executable, bundle / "run.py", "--check"], capture_output=True, encoding="utf-8", check=False
+    )
+    assert (done.returncode, done.stderr.startswith(f"error: {bundle / 'model.onnx'}: ")) == (1, True)

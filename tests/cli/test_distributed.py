@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -156,3 +158,26 @@ def test_patches_that_cannot_be_shared_out_are_refused_before_a_run_is_made(unet
 
 def test_options_of_several_processes_mean_nothing_for_one(unet):
     assert "only with --distribute" in unet.refuses(*train("refused", "--nodes", "2"), code=2)
+
+
+def test_a_run_that_is_trained_is_neither_taken_up_nor_replaced(unet, straight):
+    with (straight[0] / "run.json").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for more in ([], ["--distribute", "2"]):
+            assert "another process trains this run" in unet.refuses("train", "--resume", straight[0], *more, code=4)
+        err = unet.refuses(*train("straight", "--overwrite"), code=4)
+    assert "another process trains this run" in err
+    assert (straight[0] / "last.ckpt").is_file()
+
+
+def test_a_port_that_is_taken_is_told_before_a_run_is_made(unet):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        master = f"127.0.0.1:{server.getsockname()[1]}"
+        err = unet.refuses(*train("refused", "--distribute", "2", "--master", master), code=2)
+    assert f"--master {master}: cannot be opened on this machine" in err
+    assert not (unet.folder / "refused").exists()
+
+
+@pytest.mark.parametrize("text", ["0", "00"])
+def test_no_process_is_no_number_of_processes(unet, text):
+    assert f"'{text}' is no number of processes" in unet.refuses(*train("refused", "--distribute", text), code=2)

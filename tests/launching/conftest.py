@@ -15,13 +15,13 @@ from unetcli.launching import Cluster
 
 LAUNCHER = """
 import os, subprocess, sys
-number, logs, code = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+number, logs = int(sys.argv[1]), sys.argv[2]
 running = []
 for name in ("scheduler", *(f"worker_{rank}" for rank in range(number))):
     role = "MS_SCHED" if name == "scheduler" else "MS_WORKER"
     told = {"MS_ROLE": role, "MS_WORKER_NUM": str(number), "MS_NODE_ID": name[7:]}
     with open(f"{logs}/{name}.log", "w") as log:
-        command = ["python", "-c", code]
+        command = ["python", f"{logs}/../program.py"]
         running.append(subprocess.Popen(command, env=os.environ | told, stdout=log, stderr=log, preexec_fn=os.setsid))
 for process in running[1:] + running[:1]:
     process.wait()
@@ -33,7 +33,7 @@ from unetcli.launching import membership, place_of
 place = place_of(os.environ)
 def forever():
     while True: time.sleep(0.05)
-with membership():
+with membership() as arguments:
     if place.role == "scheduler": sys.exit()
     rank = place.rank
 {code}
@@ -46,7 +46,7 @@ from conftest import FakeCluster
 from unetcli.errors import RanksError
 from unetcli.launching import launch
 try:
-    code = launch(FakeCluster({number}, launcher=Path({launcher!r})), [{program!r}], Path({logs!r}))
+    code = launch(FakeCluster({number}, launcher=Path({launcher!r})), ["train", "a b"], Path({logs!r}))
 except RanksError as error:
     print(f"error: {{error}}", file=sys.stderr)
     code = error.exit_code
@@ -60,8 +60,8 @@ class FakeCluster(Cluster):
 
     launcher: Path = Path()
 
-    def command(self, arguments, logs, master):  # noqa: ARG002 - nobody meets anybody
-        return [sys.executable, str(self.launcher), str(self.num_local), str(logs), *arguments]
+    def command(self, logs, master):  # noqa: ARG002 - nobody meets anybody
+        return [sys.executable, str(self.launcher), str(self.num_local), str(logs)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +87,11 @@ def launched(tmp_path):
         launcher = tmp_path / "launcher.py"
         launcher.write_text(LAUNCHER, "utf-8")
         lines = "\n".join(f"    {line}" for line in code.splitlines())
+        (tmp_path / "program.py").write_text(PROGRAM.format(code=lines), "utf-8")
         call = CALL.format(
             tests=str(Path(__file__).parent),
             number=number,
             launcher=str(launcher),
-            program=PROGRAM.format(code=lines),
             logs=str(tmp_path / "logs"),
         )
         process = subprocess.Popen(

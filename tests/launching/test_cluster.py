@@ -17,26 +17,26 @@ LOGS = Path("logs")
 
 
 def test_the_launcher_is_given_the_processes_of_one_machine():
-    command = Cluster(2).command(["train", "--resume", "runs/a b"], LOGS, ("127.0.0.1", 5000))
+    command = Cluster(2).command(LOGS, ("127.0.0.1", 5000))
     assert command == [
         *(sys.executable, "-m", "mindspore.parallel.cluster.run"),
         *("--worker_num=2", "--local_worker_num=2", "--master_addr=127.0.0.1", "--master_port=5000", "--node_rank=0"),
         *("--log_dir=logs", "--join=True", "--tail_worker_log=2"),
-        *("python", "-m", "unetcli", "train", "--resume", "runs/a b"),
+        *("python", "-m", "unetcli"),
     ]
 
 
 def test_the_launcher_is_given_the_processes_of_several_machines():
-    command = Cluster(8, num_nodes=4, node_rank=3, master=("node0", 8118)).command([], LOGS, ("node0", 8118))
+    command = Cluster(8, num_nodes=4, node_rank=3, master=("node0", 8118)).command(LOGS, ("node0", 8118))
     wanted = {"--worker_num=32", "--local_worker_num=8", "--node_rank=3", "--master_addr=node0", "--master_port=8118"}
     assert wanted < set(command)
 
 
 def test_every_option_is_one_that_the_launcher_has():
     code = "import sys; from mindspore.parallel.cluster.run import get_args; print(vars(get_args()))"
-    options = Cluster(2, num_nodes=2, node_rank=1, master=("node0", 8118)).command(["eval"], LOGS, ("node0", 8118))[3:]
+    options = Cluster(2, num_nodes=2, node_rank=1, master=("node0", 8118)).command(LOGS, ("node0", 8118))[3:]
     done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, encoding="utf-8", check=True)
-    for fact in ("'worker_num': 4", "'node_rank': 1", "'join': True", "'task_script_args': ['-m', 'unetcli', 'eval']"):
+    for fact in ("'worker_num': 4", "'node_rank': 1", "'join': True", "'task_script_args': ['-m', 'unetcli']"):
         assert fact in done.stdout
 
 

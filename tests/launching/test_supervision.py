@@ -37,6 +37,12 @@ def test_the_first_worker_speaks_here_and_all_have_logs(launched):
         assert set(call.log(f"worker_{rank}").splitlines()) == {f"found {rank}", f"working {rank}"}
 
 
+def test_all_are_given_the_arguments_of_the_command(launched):
+    call = launched("print(arguments, file=sys.stderr)")
+    assert call.wait()[2] == "['train', 'a b']\n"
+    assert call.log("worker_1") == "['train', 'a b']\n"
+
+
 def test_what_is_drawn_over_is_not_in_the_log(launched):
     call = launched("sys.stderr.write('50 %\\r'); print('done', file=sys.stderr)")
     assert call.wait()[2] == "50 %\ndone\n"  # as Python reads a carriage return

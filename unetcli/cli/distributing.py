@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 FLAG = "--distribute"
-ALL = 0
+ALL = "all"
 """Stands for as many processes as there are devices."""
 
 
@@ -36,15 +36,28 @@ class DistributingCommand(TyperCommand):
             filled.append(text)
             following = args[place + 1] if place + 1 < len(args) else ""
             if text == FLAG and not following.isdecimal():
-                filled.append(str(ALL))
+                filled.append(ALL)
         return super().parse_args(ctx, filled)
 
 
+def parse_processes(text: str | int) -> str | int:
+    """A number of processes, or `ALL`.
+
+    Raises:
+        typer.BadParameter: For anything else.
+    """
+    if text == ALL:
+        return ALL
+    if not str(text).isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text!r} is no number of processes; write 2 or more, or nothing for all devices")
+    return int(text)
+
+
 DistributeOption = Annotated[
-    int | None,
+    Any,
     typer.Option(
         FLAG,
-        min=0,
+        parser=parse_processes,
         metavar="[N]",
         help="Compute in N processes, one a device; in as many as there are devices if N is left out.",
         show_default=False,
@@ -69,7 +82,7 @@ class Spread:
         master: Where they meet.
     """
 
-    number: int | None
+    number: int | str | None
     nodes: int = 1
     node_rank: int = 0
     master: str | None = None
@@ -82,13 +95,15 @@ class Spread:
         """The processes to start; None where this one is to compute alone.
 
         Raises:
-            ConfigError: If there is one device only and no number is given, or the options do not fit.
+            ConfigError: If there is one device only and no number is given, the options do not fit, or the place to
+                meet at cannot be opened.
             DeviceError: If the device is not there.
         """
         if self.number is None:
             return None
         from unetcli.cli.networks import load_engine
-        from unetcli.launching import Cluster, parse_master
+        from unetcli.launching import Cluster, num_cores, parse_master
+        from unetcli.report import say
 
         load_engine()
         from unetcli.engine.device import choose_device, count_devices
@@ -100,7 +115,11 @@ class Spread:
                 hint=f"write {FLAG} 2 for two; each has its part of the cores",
             )
         master = parse_master(self.master) if self.master else None
-        cluster = Cluster(self.number or count_devices(chosen), self.nodes, self.node_rank, master)
+        number = count_devices(chosen) if isinstance(self.number, str) else self.number
+        cluster = Cluster(number, self.nodes, self.node_rank, master)
+        cluster.meeting_point()  # or nothing must be made
+        if chosen == "CPU" and number > num_cores():
+            say(f"warning: {number} processes share {num_cores()} cores, and will wait for each other")
         return cluster if cluster.size > 1 else None
 
 

@@ -80,6 +80,7 @@ def train(
     """
     from unetcli import report
     from unetcli.cli.distributing import Spread, leave_to, meet
+    from unetcli.runs import locked
 
     precision = amp.value if amp else None
     request = Request(
@@ -93,6 +94,8 @@ def train(
             leave_to(cluster, sys.argv[1:], Path("unet-logs"))
         run, cases = _begin(request, device.value, num_ranks=cluster.size if cluster else 1)
         if cluster:
+            with locked(run.path):  # or it would be found out in the processes
+                pass
             arguments = ["train", *([str(dataset)] if dataset else []), "--resume", str(run.path)]
             arguments += ["--device", device.value, *(["--json"] if json_report else [])]
             leave_to(cluster, arguments, run.path / "logs")
@@ -287,7 +290,7 @@ def _fit(run: Run, cases: Split, device: str, company: Company | None) -> dict[s
     share = _share(run, company.rank, company.size)
     batches = PatchSampler(cases[0], config, mirror=_mirror(run), has_ignored=facts.has_ignored, share=share)
     runtime = Runtime(device, graphs=cache_folder("graphs"))
-    with locked(run) if company.is_main else contextlib.nullcontext():
+    with locked(run.path) if company.is_main else contextlib.nullcontext():
         if company.is_main:
             sweep(run)
         ignored = IGNORED if facts.has_ignored else None

@@ -9,6 +9,7 @@ OpenCV for images, or SimpleITK for volumes; and one of MindSpore Lite, MindSpor
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib.util
 import itertools
@@ -16,7 +17,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -310,22 +311,52 @@ def main() -> None:
     for path in asked.images:
         if not path.is_file():
             sys.exit(f"error: {path}: no such file")
-    facts: Facts = json.loads((HERE / "model.json").read_text("utf-8"))
+    with naming(HERE / "model.json"):
+        facts: Facts = json.loads((HERE / "model.json").read_text("utf-8"))
     model = asked.model or HERE / facts["model_file"]
     backend = choose_backend(asked.backend, model)
-    network = open_network(model, backend, asked.device)
+    with naming(model):
+        network = open_network(model, backend, asked.device)
     usual = 0.02 if (backend, asked.device) == ("lite", "ascend") else 1e-3
-    if asked.check and not check(network, facts, asked.tolerance or usual):
-        sys.exit(f"error: {backend} disagrees with the run")
+    if asked.check:
+        with naming(HERE / "example"):
+            agrees = check(network, facts, asked.tolerance or usual)
+        if not agrees:
+            sys.exit(f"error: {backend} disagrees with the run")
     if asked.tiles:
-        score_tiles(asked.tiles, network, facts)
-    for path in asked.images:
-        target = asked.output / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            sys.exit(f"error: {target}: already exists; name another --output")
-        (segment_pages if len(facts["tiling"]["tile_size"]) == 2 else segment_volume)(path, target, network, facts)
-        print(f"{path} -> {target}")
+        with naming(asked.tiles):
+            score_tiles(asked.tiles, network, facts)
+    failed = [path for path in asked.images if not write_mask(path, asked.output / path.name, network, facts)]
+    if failed:
+        sys.exit(f"error: {len(failed)} of {len(asked.images)} images failed")
+
+
+def write_mask(path: Path, target: Path, network: Network, facts: Facts) -> bool:
+    """Write the mask of an image, whole or not at all; whether that was possible."""
+    part = target.with_name(f"part-{target.name}")
+    try:
+        with naming(path):
+            if target.exists():
+                raise ValueError(f"{target} already exists; name another --output")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (segment_pages if len(facts["tiling"]["tile_size"]) == 2 else segment_volume)(path, part, network, facts)
+            part.replace(target)
+    except SystemExit as told:
+        part.unlink(missing_ok=True)
+        print(told, file=sys.stderr)
+        return False
+    print(f"{path} -> {target}")
+    return True
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Generator[None]:
+    """Tell what is wrong with a file in one line that names it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - of whichever library reads it
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        sys.exit(f"error: {path}: {reason}")
 
 
 if __name__ == "__main__":

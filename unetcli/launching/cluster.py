@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +51,11 @@ class Cluster:
         """Processes on all machines."""
         return self.num_local * self.num_nodes
 
-    def command(self, arguments: Sequence[str], logs: Path, master: tuple[str, int]) -> list[str]:
+    def command(self, logs: Path, master: tuple[str, int]) -> list[str]:
         """The call of the launcher, as `msrun --help` (MindSpore 2.10) describes it.
 
-        It starts the interpreter by the name `python`, and so whatever comes first under that name.
+        It starts the interpreter by the name `python`, and so whatever comes first under that name. The processes find
+        their arguments elsewhere, since msrun would take `--master` for the beginning of an option of its own.
         """
         host, port = master
         return [
@@ -67,7 +68,7 @@ class Cluster:
             f"--log_dir={logs}",
             "--join=True",
             f"--tail_worker_log={self.size}",  # of none: the first has our terminal, the others have files
-            *("python", "-m", "unetcli", *arguments),
+            *("python", "-m", "unetcli"),
         ]
 
     def environment(self, environ: Mapping[str, str], num_cores: int) -> dict[str, str]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "UNET_LAUNCH"
 """Names the folder to the processes."""
@@ -26,11 +27,13 @@ class Launcher:
         alive: A pipe that the launcher holds open as long as it lives.
         stdout: What its standard output can be reached by: a terminal, or a pipe.
         stderr: The same of its standard error.
+        arguments: Of the command that the processes are to do.
     """
 
     alive: str
     stdout: str
     stderr: str
+    arguments: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class Exchange:
             code = json.loads(ended.read_text("utf-8"))["code"] if ended.exists() else None
             yield Member(path.stem, json.loads(path.read_text("utf-8"))["pid"], code)
 
-    def _write(self, name: str, value: dict[str, str] | dict[str, int]) -> None:
+    def _write(self, name: str, value: Mapping[str, Any]) -> None:
         temporary = self.folder / f".{name}"
         temporary.write_text(json.dumps(value), "utf-8")
         temporary.replace(self.folder / name)

@@ -19,15 +19,17 @@ _CONTROL = re.compile(r"[\x1b\r]")
 
 
 @contextlib.contextmanager
-def membership() -> Generator[None]:
-    """Around the whole program; does nothing in a process that `launch` has not started.
+def membership() -> Generator[list[str] | None]:
+    """Around the whole program; gives its arguments, or None for those of the command line.
+
+    Does nothing more in a process that `launch` has not started.
 
     The first worker writes to the terminal or the pipes of the launcher. Every process leaves at once where the
     launcher is gone, or where it fails itself: the end of a process that others wait for would wait for them.
     """
     place = place_of(os.environ)
     if place is None or VARIABLE not in os.environ:
-        yield
+        yield None
         return
     exchange = Exchange(Path(os.environ[VARIABLE]))
     launcher = exchange.read_launcher()
@@ -38,7 +40,7 @@ def membership() -> Generator[None]:
         sys.stderr = Shown(Path(launcher.stderr), sys.stderr)
     code = 1
     try:
-        yield
+        yield launcher.arguments
         code = 0
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)

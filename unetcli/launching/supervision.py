@@ -53,16 +53,16 @@ def launch(cluster: Cluster, arguments: Sequence[str], logs: Path) -> int:
     logs.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="unet-launch-") as name, _signals() as signals:
         folder = Path(name)
-        with _pipes(folder) as launcher:
+        with _pipes(folder) as pipes:
             exchange = Exchange(folder)
-            exchange.write_launcher(launcher)
+            exchange.write_launcher(Launcher(**pipes, arguments=list(arguments)))
             environment = cluster.environment(os.environ, num_cores()) | {
                 VARIABLE: name,
                 "PATH": os.pathsep.join([str(_python_first(folder)), os.environ.get("PATH", os.defpath)]),
             }
             with (logs / "launcher.log").open("w") as log:
                 msrun = subprocess.Popen(  # noqa: S603 - our own interpreter
-                    cluster.command(arguments, logs, master),
+                    cluster.command(logs, master),
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -177,12 +177,12 @@ def _signals() -> Generator[list[int]]:
 
 
 @contextlib.contextmanager
-def _pipes(folder: Path) -> Generator[Launcher]:
+def _pipes(folder: Path) -> Generator[dict[str, str]]:
     """What the processes know the launcher by: its terminal where it has one, else pipes that it passes on."""
     alive = folder / "alive"
     os.mkfifo(alive)
     holding = os.open(alive, os.O_RDWR)  # both ends, so that it opens before anybody is at the other
-    places: dict[str, str] = {}
+    places = {"alive": str(alive)}
     done = threading.Event()
     relays: list[threading.Thread] = []
     for number, name in enumerate(STREAMS, start=1):
@@ -197,7 +197,7 @@ def _pipes(folder: Path) -> Generator[Launcher]:
     for relay in relays:
         relay.start()
     try:
-        yield Launcher(str(alive), **places)
+        yield places
     finally:
         done.set()
         for relay in relays:
