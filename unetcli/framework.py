@@ -25,7 +25,7 @@ def hold_instructions() -> None:
 def asked_threads() -> int | None:
     """Threads that the user, or a launcher of several processes, allows; None where nothing is said.
 
-    OpenMP reads `OMP_NUM_THREADS` itself, and MindSpore with it; others must be told.
+    OpenMP reads `OMP_NUM_THREADS` itself; OpenVINO and ONNX Runtime must be told. MindSpore has threads of its own.
     """
     text = os.environ.get("OMP_NUM_THREADS", "")
     return int(text) if text.isdecimal() and int(text) > 0 else None

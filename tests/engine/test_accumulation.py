@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
+from watching import WATCHING
 
 from unetcli.config import LossSettings, OptimizerSettings
 from unetcli.engine.device import set_up
@@ -112,26 +113,10 @@ def test_a_step_moves_by_the_mean_gradient_and_tells_the_mean_loss():
     assert optimizer.global_step.asnumpy() == 1
 
 
-WORKER = """
+WORKER = (
+    WATCHING
+    + """
     import hashlib, json, os, signal, sys
-    from pathlib import Path
-    from unetcli.framework import prepare_process
-    prepare_process()
-    import numpy as np
-    from unetcli.config import load_config
-    from unetcli.engine import Engine, Runtime, compiling
-    from unetcli.engine.checkpoint import read_checkpoint
-
-    taken = []
-    compile_with = compiling._Exchange.compile
-
-    def watch(self, cell, inputs, key, known):
-        made = compile_with(self, cell, inputs, key, known)
-        taken.append(known is not None and made == known)
-        return made
-
-    compiling._Exchange.compile = watch
-
     class Batches:
         steps_per_epoch = 3
         patches_per_step = 4
@@ -159,6 +144,7 @@ WORKER = """
     scale = [float(values[name]) for name in ("loss_scale", "good_steps")]
     print(json.dumps({"taken": taken, "step": engine.step, "scale": scale, "left": [digests, facts]}))
 """
+)
 
 
 def test_a_run_that_is_torn_in_a_window_and_takes_kept_graphs_ends_with_the_same_values(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
+from watching import WATCHING
 
 import unetcli
 from unetcli.engine import compiling
@@ -21,26 +22,10 @@ from unetcli.engine.device import set_up
 
 # Two networks of other seeds; the second is trained, with constants in its graph: class weights, an ignored label, the
 # key of dropout. It scores before the first step, in validation, tiles of another number, and after a load.
-WORKER = """
+WORKER = (
+    WATCHING
+    + """
     import hashlib, json, sys, tempfile
-    from pathlib import Path
-    from unetcli.framework import prepare_process
-    prepare_process()
-    import numpy as np
-    from unetcli.config import load_config
-    from unetcli.engine import Engine, Runtime, compiling
-    from unetcli.engine.checkpoint import read_checkpoint
-
-    taken = []
-    compile_with = compiling._Exchange.compile
-
-    def watch(self, cell, inputs, key, known):
-        made = compile_with(self, cell, inputs, key, known)
-        taken.append(known is not None and made == known)
-        return made
-
-    compiling._Exchange.compile = watch
-
     class Batches:
         steps_per_epoch = 2
         patches_per_step = 2
@@ -80,6 +65,7 @@ WORKER = """
     left = losses, {name: hashlib.sha256(value.tobytes()).hexdigest() for name, value in values.items()}
     print(json.dumps({"left": left, "taken": taken, "package": compiling.__file__, "modules": [*sys.modules]}))
 """
+)
 NUM_GRAPHS = 5
 """That the worker wants: a scorer of each of its three engines, another for other tiles, a training step."""
 

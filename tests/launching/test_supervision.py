@@ -26,7 +26,11 @@ def pids(folder: Path, number: int = 2) -> list[int]:
 
 def are_gone(numbers: list[int], seconds: float = 5) -> bool:
     """Whether the processes end within some seconds."""
-    _, alive = psutil.wait_procs([psutil.Process(n) for n in numbers if psutil.pid_exists(n)], timeout=seconds)
+    until = time.monotonic() + seconds
+    alive = numbers
+    while alive and time.monotonic() < until:
+        alive = [number for number in alive if psutil.pid_exists(number)]
+        time.sleep(0.02)
     return not alive
 
 

@@ -72,7 +72,7 @@ class Cluster:
         ]
 
     def environment(self, environ: Mapping[str, str], num_cores: int) -> dict[str, str]:
-        """What the processes are told beside: to share the cores of the machine, where the user has not said how."""
+        """What the processes are told beside: how many threads each may have, where the user has not said."""
         threads = str(max(1, num_cores // self.num_local))
         return {"OMP_NUM_THREADS": threads, **environ}
 

@@ -116,7 +116,13 @@ class _Supervisor:
         return [member for member in self._exchange.members() if member.is_worker]
 
     def _failed(self) -> list[Member]:
-        return [member for member in self._exchange.members() if _has_failed(member)]
+        # first who is gone, then what they have said: a process may end well between two looks
+        gone = {member.name for member in self._exchange.members() if _is_gone(member)}
+        return [
+            member
+            for member in self._exchange.members()
+            if member.code not in (None, 0) or (member.code is None and member.name in gone)
+        ]
 
     def _outcome(self) -> int:
         workers = self._workers()
@@ -230,10 +236,6 @@ def _python_first(folder: Path) -> Path:
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     script.chmod(0o755)
     return place
-
-
-def _has_failed(member: Member) -> bool:
-    return member.code not in (None, 0) or (member.code is None and _is_gone(member))
 
 
 def _is_gone(member: Member) -> bool:

@@ -25,7 +25,7 @@ class SynchronizedBatchNorm(nn.BatchNorm2d):
         num_ranks: How many processes there are.
         planes: The axes of an input by which it becomes images `(N, C, H, W)`: those that are joined to each of N, C,
             H and W, in their order.
-        fused: Whether to compute in the operations that MindSpore has for CPU, which take half of the time there.
+        fused: Whether to compute in the operations that MindSpore has for CPU, which are faster there.
 
     Inputs:
         x: Float, with C values along the channels.
