@@ -19,7 +19,7 @@ number, logs = int(sys.argv[1]), sys.argv[2]
 running = []
 for name in ("scheduler", *(f"worker_{rank}" for rank in range(number))):
     role = "MS_SCHED" if name == "scheduler" else "MS_WORKER"
-    told = {"MS_ROLE": role, "MS_WORKER_NUM": str(number), "MS_NODE_ID": name[7:]}
+    told = {"MS_ROLE": role, "MS_WORKER_NUM": str(number), "MS_NODE_ID": name[7:], "DEVICE_ID": name[7:]}
     with open(f"{logs}/{name}.log", "w") as log:
         command = ["python", f"{logs}/../program.py"]
         running.append(subprocess.Popen(command, env=os.environ | told, stdout=log, stderr=log, preexec_fn=os.setsid))
@@ -46,7 +46,8 @@ from conftest import FakeCluster
 from unetcli.errors import RanksError
 from unetcli.launching import launch
 try:
-    code = launch(FakeCluster({number}, launcher=Path({launcher!r})), ["train", "a b"], Path({logs!r}))
+    cluster = FakeCluster({number}, launcher=Path({launcher!r}), is_on_cores=True)
+    code = launch(cluster, ["train", "a b"], Path({logs!r}))
 except RanksError as error:
     print(f"error: {{error}}", file=sys.stderr)
     code = error.exit_code

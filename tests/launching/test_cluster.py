@@ -59,6 +59,19 @@ def test_processes_share_the_cores_unless_the_user_has_said_how():
     assert Cluster(2).environment({"OMP_NUM_THREADS": "3"}, 8) == {"OMP_NUM_THREADS": "3"}
 
 
+@pytest.mark.parametrize(
+    ("number", "cores", "parts"),
+    [(2, {0, 1}, [[0], [1]]), (2, {7, 2, 3, 5, 4}, [[2, 3], [4, 5, 7]]), (3, {0, 1}, []), (1, {0, 1}, [[0, 1]])],
+)
+def test_processes_that_compute_on_cores_keep_to_parts_of_them_where_there_are_enough(number, cores, parts):
+    assert Cluster(number, is_on_cores=True).parts({}, cores) == parts
+
+
+def test_processes_may_use_all_cores_where_they_have_devices_or_the_user_has_said_how_many_threads():
+    assert Cluster(2).parts({}, {0, 1}) == []
+    assert Cluster(2, is_on_cores=True).parts({"OMP_NUM_THREADS": "2"}, {0, 1}) == []
+
+
 def test_one_machine_meets_at_a_free_port_of_its_own():
     host, port = Cluster(2).meeting_point()
     with socket.create_server((host, port)):

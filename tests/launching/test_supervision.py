@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -45,6 +46,15 @@ def test_all_are_given_the_arguments_of_the_command(launched):
     call = launched("print(arguments, file=sys.stderr)")
     assert call.wait()[2] == "['train', 'a b']\n"
     assert call.log("worker_1") == "['train', 'a b']\n"
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
+def test_each_worker_keeps_to_cores_of_its_own(launched):
+    call = launched("print(sorted(os.sched_getaffinity(0)), file=sys.stderr)", environ={"OMP_NUM_THREADS": ""})
+    call.wait()
+    first, second = (set(json.loads(call.log(f"worker_{rank}"))) for rank in range(2))
+    assert first | second == os.sched_getaffinity(0)
+    assert not first & second
 
 
 def test_what_is_drawn_over_is_not_in_the_log(launched):

@@ -102,7 +102,7 @@ class Spread:
         if self.number is None:
             return None
         from unetcli.cli.networks import load_engine
-        from unetcli.launching import Cluster, num_cores, parse_master
+        from unetcli.launching import Cluster, own_cores, parse_master
         from unetcli.report import say
 
         load_engine()
@@ -116,10 +116,10 @@ class Spread:
             )
         master = parse_master(self.master) if self.master else None
         number = count_devices(chosen) if isinstance(self.number, str) else self.number
-        cluster = Cluster(number, self.nodes, self.node_rank, master)
+        cluster = Cluster(number, self.nodes, self.node_rank, master, is_on_cores=chosen == "CPU")
         cluster.meeting_point()  # or nothing must be made
-        if chosen == "CPU" and number > num_cores():
-            say(f"warning: {number} processes share {num_cores()} cores, and will wait for each other")
+        if cluster.is_on_cores and number > (num_cores := len(own_cores())):
+            say(f"warning: {number} processes share {num_cores} cores, and will wait for each other")
         return cluster if cluster.size > 1 else None
 
 

@@ -3,9 +3,9 @@
 Needs no MindSpore: what the processes say to each other is the engine's part.
 """
 
-from unetcli.launching.cluster import Cluster, num_cores, parse_master
+from unetcli.launching.cluster import Cluster, own_cores, parse_master
 from unetcli.launching.membership import membership
 from unetcli.launching.place import Place, place_of
 from unetcli.launching.supervision import launch
 
-__all__ = ["Cluster", "Place", "launch", "membership", "num_cores", "parse_master", "place_of"]
+__all__ = ["Cluster", "Place", "launch", "membership", "own_cores", "parse_master", "place_of"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from unetcli.errors import ConfigError
@@ -14,6 +15,7 @@ from unetcli.errors import ConfigError
 LOCAL = "127.0.0.1"
 PORTS = range(1024, 65536)
 """Those that msrun takes."""
+THREADS = "OMP_NUM_THREADS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +27,14 @@ class Cluster:
         num_nodes: Machines.
         node_rank: Number of this machine among them, from 0.
         master: Host and port where all meet; a free port of this machine if None, which is enough for one machine.
+        is_on_cores: Whether they compute on the cores of the machine, and are to have some each.
     """
 
     num_local: int
     num_nodes: int = 1
     node_rank: int = 0
     master: tuple[str, int] | None = None
+    is_on_cores: bool = False
 
     def __post_init__(self) -> None:
         if self.num_local < 1:
@@ -73,8 +77,18 @@ class Cluster:
 
     def environment(self, environ: Mapping[str, str], num_cores: int) -> dict[str, str]:
         """What the processes are told beside: how many threads each may have, where the user has not said."""
-        threads = str(max(1, num_cores // self.num_local))
-        return {"OMP_NUM_THREADS": threads, **environ}
+        return {THREADS: str(max(1, num_cores // self.num_local)), **environ}
+
+    def parts(self, environ: Mapping[str, str], cores: Collection[int]) -> list[list[int]]:
+        """The cores that each process of this machine is to keep to, side by side; none where it may use all.
+
+        That is so where there are fewer cores than processes, or where the user has said how many threads there are.
+        Without parts, the threads that MindSpore starts in each process, one a core, wait for those of the others.
+        """
+        if not self.is_on_cores or len(cores) < self.num_local or environ.get(THREADS):
+            return []
+        ends = [len(cores) * number // self.num_local for number in range(self.num_local + 1)]
+        return [sorted(cores)[first:last] for first, last in pairwise(ends)]
 
     def meeting_point(self) -> tuple[str, int]:
         """The host and port to meet at.
@@ -118,6 +132,6 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def num_cores() -> int:
+def own_cores() -> set[int]:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

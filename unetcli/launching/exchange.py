@@ -28,12 +28,14 @@ class Launcher:
         stdout: What its standard output can be reached by: a terminal, or a pipe.
         stderr: The same of its standard error.
         arguments: Of the command that the processes are to do.
+        cores: That each worker of the machine is to keep to; none where it may use all.
     """
 
     alive: str
     stdout: str
     stderr: str
     arguments: list[str]
+    cores: list[list[int]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ def membership() -> Generator[list[str] | None]:
     launcher = exchange.read_launcher()
     _leave_with(launcher.alive)
     exchange.begin(place.name)
+    if launcher.cores and place.role == "worker" and hasattr(os, "sched_setaffinity"):  # which macOS has not
+        os.sched_setaffinity(0, launcher.cores[place.device])
     if place.rank == 0:
         sys.stdout = Shown(Path(launcher.stdout), sys.stdout)
         sys.stderr = Shown(Path(launcher.stderr), sys.stderr)

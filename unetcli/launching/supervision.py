@@ -16,7 +16,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from unetcli.errors import RanksError
-from unetcli.launching.cluster import Cluster, num_cores
+from unetcli.launching.cluster import Cluster, own_cores
 from unetcli.launching.exchange import STREAMS, VARIABLE, Exchange, Launcher, Member
 
 POLL = 0.2
@@ -55,8 +55,10 @@ def launch(cluster: Cluster, arguments: Sequence[str], logs: Path) -> int:
         folder = Path(name)
         with _pipes(folder) as pipes:
             exchange = Exchange(folder)
-            exchange.write_launcher(Launcher(**pipes, arguments=list(arguments)))
-            environment = cluster.environment(os.environ, num_cores()) | {
+            cores = own_cores()
+            parts = cluster.parts(os.environ, cores)
+            exchange.write_launcher(Launcher(**pipes, arguments=list(arguments), cores=parts))
+            environment = cluster.environment(os.environ, len(cores)) | {
                 VARIABLE: name,
                 "PATH": os.pathsep.join([str(_python_first(folder)), os.environ.get("PATH", os.defpath)]),
             }
