@@ -140,9 +140,17 @@ def test_two_processes_write_the_masks_of_one(unet, straight):
     unet("predict", *images, "--run", straight[0], "--output", "alone-masks")
     done = unet("predict", *images, "--run", straight[0], "--output", "shared-masks", "--distribute", "2", "--json")
     assert [entry["image"] for entry in json.loads(done.out)["done"]] == [str(image) for image in images]
+    assert done.err.count(f"run: {straight[0]}") == 1
     for image in images:
         masks = [(unet.folder / folder / image.name).read_bytes() for folder in ("alone-masks", "shared-masks")]
         assert masks[0] == masks[1]
+
+
+def test_a_file_that_cannot_be_read_is_told_of_once_however_many_processes_there_are(unet, straight):
+    (unet.folder / "bad.tif").write_bytes(b"no image")
+    images = [SAMPLE / "test-volume.tif", "bad.tif"]
+    err = unet("predict", *images, "--run", straight[0], "--output", "one-bad", "--distribute", "2", code=6).err
+    assert err.count("error: bad.tif: must be TIF or PNG, but begins with 'no image'") == 1
 
 
 def test_a_processor_is_one_device_so_that_a_number_must_be_given(unet):

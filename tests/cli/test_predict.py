@@ -38,13 +38,20 @@ def test_the_good_images_are_done_and_whole_and_the_bad_ones_are_named(batch):
         str(folder / "stack.tif"): 3,
     }
     bad, cut = (str(folder / "images" / name) for name in ("bad.png", "cut.tif"))
-    assert report["failed"][bad] == f"{bad}: must be TIF or PNG, but begins with b'no image'"
+    assert report["failed"][bad] == f"{bad}: must be TIF or PNG, but begins with 'no image'"
     assert report["failed"][cut].startswith(f"{cut}: damaged or cut off")
     for reason in report["failed"].values():
         assert f"error: {reason}\n" in done.err
     assert done.err.endswith(f"error: 2 of 4 images failed: {bad}, {cut}\n")
     made = {path.name for path in (folder / "masks").iterdir()}
     assert made == {"small.png", "small_scores.tif", "stack.tif", "stack_scores.tif"}
+
+
+def test_within_memory_the_plan_for_pages_of_one_size_is_said_once(workshop, batch):
+    stack = batch[0] / "stack.tif"
+    done = workshop.unet("predict", stack, "-o", batch[0] / "planned", "--max-memory", "2GB")
+    assert done.err.count("memory: at most") == 1
+    assert tifffile.imread(batch[0] / "planned" / "stack.tif").shape == (3, 71, 133)
 
 
 def test_a_tif_becomes_a_tif_with_its_pages_its_size_and_its_resolution(batch):
@@ -117,7 +124,7 @@ def test_a_call_that_cannot_be_is_refused_and_writes_nothing(workshop, arguments
 
 def test_a_single_image_that_is_none_is_bad_data(workshop):
     err = workshop.unet.refuses("predict", "small.yaml", "-o", "new", code=3)
-    assert "small.yaml: must be TIF or PNG, but begins with b'\\nmodel: '" in err
+    assert "small.yaml: must be TIF or PNG, but begins with '\\nmodel: '" in err
     assert not (workshop.folder / "new").exists()
 
 

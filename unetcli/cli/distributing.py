@@ -128,6 +128,15 @@ def is_started_among_others() -> bool:
     return "MS_ROLE" in os.environ
 
 
+def say_before(text: str) -> None:
+    """Say what is found before processes are started; in those that `launch` has started nothing, which said it."""
+    from unetcli.launching import is_launched
+    from unetcli.report import say
+
+    if not is_launched():
+        say(text)
+
+
 def meet(device: str) -> Company | None:
     """The processes that were started together with this one; None if it is alone."""
     if not is_started_among_others():

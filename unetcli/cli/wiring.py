@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unetcli.cli.distributing import say_before
 from unetcli.cli.networks import load_engine
 from unetcli.data.manifest import fingerprint, load_cases, load_manifest
 from unetcli.errors import DataError, RunError
-from unetcli.report import say
 from unetcli.runs import RUNS, open_run
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def take_run(path: Path | None) -> Run:
     """The run of a folder, or the newest in `runs/`; which one is said."""
     run = open_run(path)
-    say(f"run: {run.path}{'' if path else f' (the newest in {RUNS}/)'}")
+    say_before(f"run: {run.path}{'' if path else f' (the newest in {RUNS}/)'}")
     return run
 
 

@@ -285,9 +285,11 @@ def score_tiles(folder: Path, network: Network, facts: Facts) -> None:
     shape = json.loads((folder / "index.json").read_text("utf-8"))["input"]["shape"]
     if shape != facts["input"]["shape"]:
         sys.exit(f"error: {folder}: has tiles of {shape}, but the network takes {facts['input']['shape']}")
-    for path in sorted((folder / "inputs").glob("*.bin")):
+    tiles = sorted((folder / "inputs").glob("*.bin"))
+    for path in tiles:
         scores = np.asarray(network(np.fromfile(path, "<f4").reshape(shape)), "<f4")
         scores.tofile(folder / "outputs" / f"{path.stem}_0.bin")
+    print(f"{len(tiles)} tiles -> {folder / 'outputs'}")
 
 
 def main() -> None:

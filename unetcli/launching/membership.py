@@ -18,6 +18,11 @@ _CONTROL = re.compile(r"[\x1b\r]")
 """In what is drawn on a terminal and drawn over again."""
 
 
+def is_launched() -> bool:
+    """Whether `launch` has started this process."""
+    return VARIABLE in os.environ
+
+
 @contextlib.contextmanager
 def membership() -> Generator[list[str] | None]:
     """Around the whole program; gives its arguments, or None for those of the command line.
@@ -28,7 +33,7 @@ def membership() -> Generator[list[str] | None]:
     launcher is gone, or where it fails itself: the end of a process that others wait for would wait for them.
     """
     place = place_of(os.environ)
-    if place is None or VARIABLE not in os.environ:
+    if place is None or not is_launched():
         yield None
         return
     exchange = Exchange(Path(os.environ[VARIABLE]))

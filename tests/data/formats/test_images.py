@@ -75,7 +75,7 @@ def test_natural_order_compares_numbers_as_numbers(tmp_path):
         (b"", "is empty"),
         (b"\xff\xd8\xff\xe0....", "is a JPEG file"),
         (b"PK\3\4....", "is a ZIP file"),
-        (b"hello", "begins with b'hello'"),
+        (b"hello", "begins with 'hello'"),
         (b"II*", "begins with"),
         (None, "cannot be read"),
     ],

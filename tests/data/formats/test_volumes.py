@@ -61,10 +61,10 @@ def test_a_folder_without_volumes_is_told_of(tmp_path):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"hello there", "begins with b'hello th'"),
+        (b"hello there", "begins with 'hello th'"),
         (b"\x89PNG\r\n\x1a\n", "is PNG"),
         (b"PK\3\4....", "is ZIP"),
-        (gzip.compress(b"hello there"), "begins with b'hello th'"),
+        (gzip.compress(b"hello there"), "begins with 'hello th'"),
         (gzip.compress(b"\0\0\0\1" + bytes(100)), "is FreeSurfer MGH"),
         (gzip.compress(b""), "is gzip"),
         (b"\x1f\x8b\x08\0????", "must be NIfTI|cannot be read"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unetcli import report
+from unetcli.cli.distributing import say_before
 from unetcli.errors import ConfigError, DataError, PartialError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def plan_masks(
         except DataError as error:
             if len(paths) == 1:
                 raise
-            report.say(f"error: {error}")
+            say_before(f"error: {error}")
             failures[str(path)] = str(error)
     if not readable:
         raise DataError(f"none of the {len(paths)} images can be read: {next(iter(failures.values()))}")

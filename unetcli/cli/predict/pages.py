@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unetcli.cli.predict.wishes import Wishes
+    from unetcli.cli.segmenting import Segmenter
     from unetcli.data.formats.masks import Outputs
     from unetcli.inference import Scores
     from unetcli.runs import RunFacts
@@ -49,13 +51,15 @@ def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
     pixels, off_scale = np.zeros(len(facts.classes), np.int64), 0
     started = time.perf_counter()
 
+    @functools.cache  # the plan for pages of one size is said once
+    def segmenter_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Segmenter:
+        return within_memory(wishes, wishes.work(shape, dtype, keeps_scores=True, num_pages=AT_ONCE))
+
     def scored(pages: Iterable[NDArray[Any]]) -> Iterator[Scores]:
         nonlocal off_scale
         for page in ahead(pages):
             off_scale += is_off_scale(page, wishes)
-            yield within_memory(
-                wishes, wishes.work(page.shape, page.dtype, keeps_scores=True, num_pages=AT_ONCE)
-            ).scores(page)
+            yield segmenter_of(page.shape, page.dtype).scores(page)
 
     def finish(scores: Scores) -> None:
         nonlocal pixels

@@ -164,7 +164,7 @@ def image_format(path: Path) -> Format:
     if begin.startswith(TIF_BEGINS):
         return "tif"
     kind = next((name for start, name in OTHER_BEGINS.items() if begin.startswith(start)), "")
-    found = f"is a {kind} file" if kind else f"begins with {begin!r}" if begin else "is empty"
+    found = f"is a {kind} file" if kind else f"begins with {begin.decode('latin-1')!a}" if begin else "is empty"
     raise DataError(f"{path}: must be TIF or PNG, but {found}", hint="save the original image as TIF or PNG")
 
 

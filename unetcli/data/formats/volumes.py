@@ -74,7 +74,7 @@ def open_volume(path: Path, *, num_channels: int | None = None) -> VolumeFile:
     if is_metaimage(begin):
         return open_itk(path, "metaimage", num_channels=num_channels)
     kind = next((name for start, name in NAMES.items() if begin.startswith(start)), "")
-    found = f"is {kind}" if kind else f"begins with {begin[:8]!r}" if begin else "is empty"
+    found = f"is {kind}" if kind else f"begins with {begin[:8].decode('latin-1')!a}" if begin else "is empty"
     hint = "save it as .nii.gz" + (", as `mri_convert` does" if "MGH" in kind else "")
     hint = "name the header that belongs to it, .mhd or .nhdr" if path.suffix.lower() in VOXELS_ONLY else hint
     raise DataError(f"{path}: must be NIfTI, MetaImage, NRRD, DICOM or TIF, but {found}", hint=hint)
