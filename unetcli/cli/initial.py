@@ -81,6 +81,7 @@ class Initial:
         say(f"first weights: {len(found.loaded)} of {total} parameters from {self.checkpoint} ({found.origin})")
         for what, names in (("begin anew", found.left_out), ("not used", found.unused)):
             if names:
-                say(f"  {what}: {', '.join(names)}")
+                more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+                say(f"  {what}: {', '.join(names[:6])}{more}")
         for note in found.notes:
             say(f"  note: {note}")
