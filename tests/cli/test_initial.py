@@ -78,7 +78,11 @@ def test_a_run_that_has_lost_its_first_weights_is_not_begun_with_others(workshop
         ("--filter-weight head", 2, "--filter-weight: only with --init-from"),
         ("--init-from RUN --filter-weight=", 2, "--filter-weight: is empty"),
         ("--init-from RUN --filter-weight outc", 2, "--filter-weight outc: no parameter has that in its name"),
-        ("--init-from RUN --set model.base_channels=8", 4, "it has another shape of"),
+        (
+            "--init-from RUN --set model.base_channels=8",
+            4,
+            "has 4 channels at the finest level, and this network has 8",
+        ),
         ("--init-from RUN --set model.depth=4", 4, "to begin these anew, add --filter-weight decoder"),
         ("--init-from RUN --resume RUN", 2, "--resume: --init-from cannot change in a run that is taken up"),
     ],

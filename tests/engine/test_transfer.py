@@ -96,14 +96,19 @@ def test_what_a_filter_names_begins_anew_whether_it_fits_or_not(path, toy_config
             "lacks decoder.1.act1.w, decoder.1.act2.w, decoder.1.conv1.weight and",
             "--filter-weight decoder --filter-weight encoder --filter-weight upsample",
         ),
-        ({"model__base_channels": 4}, "has another shape of decoder.0.conv1.weight", "--filter-weight"),
     ],
-    ids=["classes", "upsampling", "depth", "width"],
+    ids=["classes", "upsampling", "depth"],
 )
 def test_what_does_not_fit_is_refused_by_name(path, toy_config, settings, told, hint):
     with pytest.raises(RunError, match=f"best.ckpt: does not fit this network: it {told}") as caught:
         transfer(path, toy_config(**NEW | settings))
     assert hint in caught.value.hint
+
+
+def test_a_network_of_another_width_is_refused_as_such(path, toy_config):
+    with pytest.raises(RunError, match="has 2 channels at the finest level, and this network has 4") as caught:
+        transfer(path, toy_config(**NEW | {"model__base_channels": 8, "model__feature_scale": 2}))
+    assert caught.value.hint == "add --set model.base_channels=4"
 
 
 def test_a_checkpoint_of_which_nothing_fits_is_refused(path, toy_config):

@@ -239,8 +239,9 @@ def test_interpolation_that_differs_is_said(saved, config_of):
         (Simple(1, 3), NESTED, "architecture unet_nested", "model.architecture=unet_simple"),
         (Simple(1, 3), SIMPLE | {"model__norm": "none"}, "norm none", "model.norm=batch"),
         (Simple(1, 3), SIMPLE | {"model__upsample": "bilinear"}, "upsample bilinear", "model.upsample=transposed"),
+        (Medical(1, 3), MEDICAL | {"model__depth": 4, "data__patch_size": (92, 92)}, "depth 4", "model.depth=5"),
     ],
-    ids=["activation", "architecture", "norm", "upsample"],
+    ids=["activation", "architecture", "norm", "upsample", "depth"],
 )
 def test_settings_of_another_network_are_refused(saved, config_of, network, settings, found, hint):
     with pytest.raises(RunError, match=f"which is another network than one with .*{found}") as caught:

@@ -97,6 +97,7 @@ def transfer(path: Path, config: Config, filters: Sequence[str] = ()) -> Transfe
             finite, and no filter names it.
     """
     source = _read(path, config)
+    _check_width(path, source, config)
     network = build_model(config.model, seed=config.train.seed)
     own = {p.name: p for p in network.get_parameters()}
     wanted = {name: p for name, p in own.items() if _is_weight(p)}
@@ -151,6 +152,16 @@ def _check_settings(path: Path, zoo: ZooWeights, config: Config) -> None:
         raise RunError(
             f"{path}: holds {zoo.network} of {_ZOO}, which is another network than one with {found}",
             hint=f"add {sets}",
+        )
+
+
+def _check_width(path: Path, source: _Source, config: Config) -> None:
+    """Refuse a network of another width as such, since hardly a parameter of it fits."""
+    first = source.arrays.get("encoder.0.conv1.weight")
+    if first is not None and len(first) != config.model.channels[0]:
+        raise RunError(
+            f"{path}: has {len(first)} channels at the finest level, and this network has {config.model.channels[0]}",
+            hint=f"add --set model.base_channels={len(first) * config.model.feature_scale}",
         )
 
 

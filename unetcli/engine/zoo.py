@@ -99,6 +99,7 @@ def _settings(network: str, tensors: Mapping[str, Array]) -> dict[str, Any]:
         return {
             "architecture": "unet_valid",
             "ndim": 2,
+            "depth": _count(tensors, r"down(\d)\.") + 1,
             "norm": "none",
             "activation": "relu",
             "residual": False,
@@ -111,6 +112,7 @@ def _settings(network: str, tensors: Mapping[str, Array]) -> dict[str, Any]:
     return {
         "architecture": network,
         "ndim": 2,
+        "depth": _count(tensors, r"conv(\d)0?\.") + 1,
         "norm": "batch" if any(name.endswith(".moving_mean") for name in tensors) else "none",
         "activation": "relu",
         "upsample": "transposed" if is_transposed else "bilinear",
@@ -118,7 +120,7 @@ def _settings(network: str, tensors: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def _medical(tensors: Mapping[str, Array]) -> Iterator[_Layer]:
-    levels = _count(tensors, r"down(\d+)\.")
+    levels = _count(tensors, r"down(\d)\.")
     blocks = ["inc", *(f"down{level}.maxpool_conv.1" for level in range(1, levels + 1))]
     for level, block in enumerate(blocks):
         yield from _pair(f"encoder.{level}", f"{block}.double_conv", (0, 2), "plain", "plain")

@@ -177,11 +177,10 @@ class ActivatedUpsample(Upsample):
 class AttentionGate(nn.Cell):
     """Weighs the pixels of a skip by what the coarser level makes of them.
 
-    The additive gate of Oktay et al. 2018 (arXiv:1804.03999), equations 1 and 2 and figure 2. Its two inputs meet at
-    the coarser resolution, each through a 1x1 convolution to half of the skip's channels; the sum goes through ReLU,
-    a 1x1 convolution to one channel and a sigmoid, and is brought to the skip's size by linear interpolation. The
-    skip is brought to the coarser resolution by the max pooling that the network has there, which the paper leaves
-    open. The paper has no gate on the finest skip; here every skip has one.
+    The additive gate of Oktay et al. 2018 (arXiv:1804.03999), equations 1 and 2. Its two inputs meet at the coarser
+    resolution, to which the network's own max pooling brings the skip, each through a 1x1 convolution to half of the
+    skip's channels. The sum goes through ReLU, a 1x1 convolution to one channel and a sigmoid, and is brought to the
+    skip's size by linear interpolation.
 
     Args:
         layers: Where the layers come from.
