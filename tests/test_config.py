@@ -555,8 +555,32 @@ def test_class_weights_must_fit_the_classes():
     assert message == "loss.class_weights are 2, but there are 3 classes"
 
 
-@pytest.mark.parametrize(("name", "value"), [("residual", True), ("upsample", "nearest"), ("dropout", 0.5)])
-def test_a_setting_that_a_network_does_not_have_is_refused(name, value):
-    message = str(error_of(options={"model.architecture": "unet_residual", f"model.{name}": value}))
+@pytest.mark.parametrize(
+    ("architecture", "name", "value"),
+    [
+        ("unet_residual", "residual", True),
+        ("unet_residual", "upsample", "nearest"),
+        ("unet_residual", "dropout", 0.5),
+        ("unet_residual", "deep_supervision", True),
+        ("unet_valid", "deep_supervision", True),
+        ("unet_valid", "attention", True),
+        ("unet_nested", "residual", True),
+        ("unet_nested", "dropout", 0.5),
+        ("unet_nested", "attention", True),
+        ("unet_nested", "upsample_activation", True),
+        ("unet_simple", "residual", True),
+        ("unet_simple", "attention", True),
+        ("unet_simple", "deep_supervision", True),
+    ],
+)
+def test_a_setting_that_a_network_does_not_have_is_refused(architecture, name, value):
+    message = str(error_of(options={"model.architecture": architecture, f"model.{name}": value}))
 
-    assert message == f"model: unet_residual has no {name}; leave the setting out"
+    assert message == f"model: {architecture} has no {name}; leave the setting out"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "norm"), [("unet", "batch"), ("unet_nested", "none"), ("unet_simple", "none")]
+)
+def test_the_networks_of_the_zoo_have_no_norm_on_the_way_up(architecture, norm):
+    assert ModelSettings(architecture=architecture).decoder_norm == norm

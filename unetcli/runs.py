@@ -2,7 +2,8 @@
 
 `config.yaml` has every setting, so that training from it repeats the run; `run.json` what the data was
 (`RunFacts`); `metrics.jsonl` one line a step and an epoch; `last.ckpt` all that training needs to go on bit
-for bit; `best.ckpt` the weights of the best validation; `evaluation/` what `unet eval` found.
+for bit; `best.ckpt` the weights of the best validation; `init.ckpt` the first weights, where they came from
+another network; `evaluation/` what `unet eval` found.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from unetcli.errors import ConfigError, RunError
 from unetcli.files import replacing_folder, sha256, write_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
 RUNS = Path("runs")
 LOCK_SECONDS = 5.0
@@ -41,6 +42,26 @@ class ClassFacts(BaseModel):
     index: int
     name: str
     value: int
+
+
+class InitialFacts(BaseModel):
+    """Where the first weights of a run came from.
+
+    Attributes:
+        path: The checkpoint.
+        sha256: Its hash.
+        origin: What it was, such as "unet_nested of MindSpore's model zoo".
+        filters: What names parameters that were left out.
+        left_out: Those parameters, which began anew.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path
+    sha256: str
+    origin: str
+    filters: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class RunFacts(BaseModel):
@@ -60,6 +81,7 @@ class RunFacts(BaseModel):
         is_resampled: Whether all volumes were brought to that spacing.
         has_ignored: Whether the labels may hold pixels that do not count.
         num_ranks: Processes that it was begun with, whose patches together make a step.
+        initial: Where its first weights came from; None if they were drawn.
         train: Ids of the cases trained on.
         validation: Ids of the cases validated on.
     """
@@ -79,6 +101,7 @@ class RunFacts(BaseModel):
     is_resampled: bool = False
     has_ignored: bool = False
     num_ranks: int = 1
+    initial: InitialFacts | None = None
     train: tuple[str, ...]
     validation: tuple[str, ...]
 
@@ -100,6 +123,28 @@ class Run:
     def last_checkpoint(self) -> Path:
         """All that training needs to go on; not there before the first epoch has ended."""
         return self.path / "last.ckpt"
+
+    @property
+    def initial_checkpoint(self) -> Path:
+        """The first weights, where they came from another network."""
+        return self.path / "init.ckpt"
+
+    def starting_point(self) -> Path | None:
+        """The checkpoint that training goes on from; None where it begins with weights that are drawn.
+
+        Raises:
+            RunError: If the first weights came from another network and have gone.
+        """
+        if self.last_checkpoint.is_file():
+            return self.last_checkpoint
+        if self.facts.initial is None:
+            return None
+        if not self.initial_checkpoint.is_file():
+            raise RunError(
+                f"{self.initial_checkpoint}: is missing, though training is to begin from it",
+                hint=f"train anew with --init-from {self.facts.initial.path}",
+            )
+        return self.initial_checkpoint
 
     @property
     def metrics_path(self) -> Path:
@@ -138,8 +183,16 @@ def new_run_path(dataset: str, preset: str | None, fold: int) -> Path:
     return path
 
 
-def create_run(path: Path, config: Config, facts: RunFacts) -> Run:
+def create_run(
+    path: Path, config: Config, facts: RunFacts, *, write_initial: Callable[[Path], None] | None = None
+) -> Run:
     """Write a new run folder, in place of one that is there.
+
+    Args:
+        path: The folder.
+        config: Settings.
+        facts: What the run is to know.
+        write_initial: Writes the first weights, where they come from another network.
 
     Raises:
         RunError: If another process trains that one.
@@ -147,6 +200,8 @@ def create_run(path: Path, config: Config, facts: RunFacts) -> Run:
     with locked(path) if (path / "run.json").is_file() else contextlib.nullcontext(), replacing_folder(path) as folder:
         save_config(config, folder / "config.yaml")
         write_json(folder / "run.json", facts.model_dump(mode="json"))
+        if write_initial:
+            write_initial(Run(folder, config, facts).initial_checkpoint)
     return Run(path, config, facts)
 
 

@@ -22,6 +22,11 @@ NETWORKS = {
     "valid": {"architecture": "unet_valid", "norm": "none", "depth": 2},
     "residual": {"architecture": "unet_residual", **THICK},
     "deep supervision": {"deep_supervision": True},
+    "attention": {"attention": True, **THICK},
+    "simple": {"architecture": "unet_simple"},
+    "activated upsampling": {"upsample_activation": True},
+    "nested": {"architecture": "unet_nested", "deep_supervision": True},
+    "nested, wide pixels, bilinear": {"architecture": "unet_nested", "upsample": "bilinear", **THICK},
 }
 few = settings(max_examples=20)
 

@@ -25,6 +25,10 @@ NETWORKS = {
     "residual": {"architecture": "unet_residual"},
     "residual, thick slices": {"architecture": "unet_residual", **THICK},
     "deep supervision": {"deep_supervision": True},
+    "attention, thick slices": {"attention": True, **THICK},
+    "simple": {"architecture": "unet_simple"},
+    "nested": {"architecture": "unet_nested", "deep_supervision": True},
+    "nested, thick slices, bilinear": {"architecture": "unet_nested", "upsample": "bilinear", **THICK},
 }
 each_network = pytest.mark.parametrize(
     "network_settings", [ModelSettings(**(BASE.model_dump() | u)) for u in NETWORKS.values()], ids=NETWORKS.keys()

@@ -27,9 +27,23 @@ VARIANTS = {
     ),
     "volume, nearest, no norm": VOLUME.model_copy(update={"upsample": "nearest", "norm": "none"}),
     "cicek": VOLUME.model_copy(update={"architecture": "unet_cicek"}),
+    "simple": SMALL.model_copy(update={"architecture": "unet_simple"}),
+    "simple, bilinear": SMALL.model_copy(update={"architecture": "unet_simple", "upsample": "bilinear"}),
+    "attention": SMALL.model_copy(update={"attention": True}),
+    "attention, volume, thick slices": VOLUME.model_copy(
+        update={"attention": True, "strides": ((1, 2, 2), (2, 2, 2)), "kernels": THICK}
+    ),
+    "valid, activated upsampling": SMALL.model_copy(
+        update={"architecture": "unet_valid", "norm": "none", "upsample_activation": True}
+    ),
+    "bilinear, activated upsampling": SMALL.model_copy(update={"upsample": "bilinear", "upsample_activation": True}),
 }
 RESIDUAL = {"architecture": "unet_residual"}
+NESTED = {"architecture": "unet_nested", "deep_supervision": True}
 EXPORTED = VARIANTS | {
+    "nested": SMALL.model_copy(update=NESTED),
+    "nested, bilinear": SMALL.model_copy(update={**NESTED, "upsample": "bilinear"}),
+    "nested volume": VOLUME.model_copy(update=NESTED),
     "wide pixels": SMALL.model_copy(update={"strides": ((1, 2), (2, 2)), "kernels": ((1, 3), (3, 3), (3, 3))}),
     "strided image": SMALL.model_copy(update=RESIDUAL),
     "strided volume": VOLUME.model_copy(update=RESIDUAL),
@@ -73,7 +87,7 @@ class TorchTwin:
         y = x
         for part in "12":
             y = self.convolve(f"{name}.conv{part}", y)
-            if self.settings.norm == "batch":
+            if f"{name}.norm{part}.gamma" in self.weights:
                 keys = ("moving_mean", "moving_variance", "gamma", "beta")
                 y = functional.batch_norm(y, *(self.weights[f"{name}.norm{part}.{key}"] for key in keys))
             y = y.relu()
@@ -81,7 +95,19 @@ class TorchTwin:
             y = y + centre(self.convolve(f"{name}.shortcut", x), y)
         return y
 
+    def gated(self, level: int, skip: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        if not self.settings.attention:
+            return skip
+        name, stride = f"gate.{level}", self.settings.level_strides[level]
+        both = self.convolve(f"{name}.of_skip", self.pool(skip, stride)) + self.convolve(f"{name}.of_gate", gate)
+        share = self.convolve(f"{name}.psi", both.relu()).sigmoid()
+        return skip * functional.interpolate(share, scale_factor=stride, mode=self.linear)
+
     def up(self, level: int, x: torch.Tensor) -> torch.Tensor:
+        y = self.enlarged(level, x)
+        return y.relu() if self.settings.upsample_activation else y
+
+    def enlarged(self, level: int, x: torch.Tensor) -> torch.Tensor:
         name, stride = f"upsample.{level}", self.settings.level_strides[level]
         if self.settings.upsample == "transposed":
             weight, bias = self.weights[f"{name}.double.weight"], self.weights.get(f"{name}.double.bias")
@@ -96,8 +122,9 @@ class TorchTwin:
             x = self.block(f"encoder.{level}", x)
             skips.append(x)
         for level in reversed(range(self.settings.depth - 1)):
-            x = self.up(level, x)
-            x = self.block(f"decoder.{level}", torch.cat([centre(skips[level], x), x], 1))
+            enlarged = self.up(level, x)
+            skip = self.gated(level, centre(skips[level], enlarged), x)
+            x = self.block(f"decoder.{level}", torch.cat([skip, enlarged], 1))
         return self.convolve("head", x)
 
 
@@ -109,6 +136,11 @@ def centre(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def parameters(settings: ModelSettings) -> int:
     return sum(int(np.prod(p.shape)) for p in build_model(settings, seed=0).trainable_params())
+
+
+def block(below: int, width: int) -> int:
+    """Parameters of two normalised 3x3 convolutions."""
+    return 9 * below * width + 9 * width * width + 2 * 2 * width
 
 
 @each_variant
@@ -213,6 +245,57 @@ def test_deep_supervision_gives_logits_of_the_finer_levels_while_training(rng, n
     assert network.set_train(False)(x).shape == (2, 3, *[32] * ndim)
     heads = {p.name.rpartition(".")[0] for p in network.get_parameters() if "head" in p.name}
     assert heads == {"head", *(f"coarse_heads.{level}" for level in range(levels - 1))}
+
+
+def test_the_residual_network_of_images_has_the_parameters_of_its_recipe():
+    # 64 to 1024 channels divided by 2; blocks of two 3x3 convolutions and a 1x1 beside them; a 1x1 in the way up
+    levels = [32, 64, 128, 256, 512]
+    down = sum(block(below, width) + below * width for below, width in zip([1, *levels], levels, strict=False))
+    up = sum(2 * c * c + c + block(2 * c, c) + 2 * c * c for c in levels[:-1])
+    settings = ModelSettings(in_channels=1, num_classes=2, feature_scale=2, residual=True, upsample="bilinear")
+    assert parameters(settings) == down + up + 32 * 2 + 2
+
+
+@pytest.mark.parametrize("upsample", ["transposed", "bilinear"])
+def test_the_simple_network_has_a_norm_on_the_way_down_and_biases_on_the_way_up(upsample):
+    # what the zoo's has: 32 to 512 channels; here a bias more for each convolution that no normalisation follows
+    levels = [32, 64, 128, 256, 512]
+    down = sum(block(below, width) for below, width in zip([1, *levels], levels, strict=False))
+    kernel = {"transposed": 4, "bilinear": 1}[upsample]
+    up = sum(kernel * 2 * c * c + c + 9 * 2 * c * c + c + 9 * c * c + c for c in levels[:-1])
+    settings = ModelSettings(
+        architecture="unet_simple", in_channels=1, num_classes=2, feature_scale=2, upsample=upsample
+    )
+    assert parameters(settings) == down + up + 32 * 2 + 2
+
+
+def test_a_gate_has_two_convolutions_to_half_of_the_channels_and_one_to_a_number():
+    settings = ModelSettings(in_channels=1, num_classes=2, base_channels=8, depth=4)
+    gates = sum(c * c // 2 + 2 * c * c // 2 + c // 2 + c // 2 + 1 for c in (8, 16, 32))
+    gated = settings.model_copy(update={"attention": True})
+    assert parameters(gated) - parameters(settings) == gates
+
+
+def test_an_open_gate_leaves_the_network_as_it_is_and_a_shut_one_cuts_its_skips(rng):
+    plain = build_model(SMALL, seed=1).set_train(False)
+    gated = build_model(SMALL.model_copy(update={"attention": True}), seed=1).set_train(False)
+    x = Tensor(rng.standard_normal((1, 1, 16, 16), dtype=np.float32))
+    for bias in (100.0, -100.0):
+        for gate in gated.gate:
+            gate.psi.bias.set_data(Tensor(np.array([bias], np.float32)))
+        if bias < 0:
+            for level, part in enumerate(plain.decoder):
+                weight = part.conv1.weight.asnumpy().copy()
+                weight[:, : 4 * 2**level] = 0
+                part.conv1.weight.set_data(Tensor(weight))
+        np.testing.assert_allclose(gated(x).asnumpy(), plain(x).asnumpy(), atol=1e-5)
+
+
+def test_weights_before_a_relu_are_larger_by_the_root_of_two():
+    plain = build_model(SMALL, seed=1)
+    activated = build_model(SMALL.model_copy(update={"upsample_activation": True}), seed=1)
+    for one, other in zip(plain.upsample, activated.upsample, strict=True):
+        np.testing.assert_allclose(other.double.weight.asnumpy(), np.sqrt(2) * one.double.weight.asnumpy(), rtol=1e-6)
 
 
 def test_weights_depend_on_the_seed_and_on_nothing_that_ran_before():

@@ -13,6 +13,7 @@ from unetcli.runtimes import choosing, open_model
 DEEP = {"depth": 3, "deep_supervision": True, "dropout": 0.2}
 VALID = {"architecture": "unet_valid"}
 STRIDED = {"architecture": "unet_residual"}
+NESTED = {"architecture": "unet_nested", "depth": 3, "deep_supervision": True}
 MIXED = {"depth": 3, "strides": ((1, 2), (2, 2)), "kernels": ((1, 3), (3, 3), (3, 1))}
 THICK = {"depth": 3, "strides": ((1, 2, 2), (2, 2, 2)), "kernels": ((1, 3, 3), (3, 3, 3), (3, 3, 1))}
 VOLUME = {"ndim": 3}
@@ -22,11 +23,17 @@ NETWORKS = {
     "unet, uneven, nearest": MIXED | {"upsample": "nearest", "norm": "none"},
     "unet_valid": VALID | {"residual": True},
     "unet_residual": STRIDED | {"depth": 3},
+    "unet with gates": {"depth": 3, "attention": True},
+    "unet_simple, bilinear": {"architecture": "unet_simple", "upsample": "bilinear"},
+    "unet_nested": NESTED,
+    "unet_nested, bilinear": NESTED | {"upsample": "bilinear", "norm": "none"},
     "unet of volumes": VOLUME | DEEP | {"activation": "prelu"},
     "unet of thick slices, bilinear": VOLUME | THICK | {"upsample": "bilinear", "residual": True},
     "unet of volumes, nearest": VOLUME | {"upsample": "nearest", "norm": "none"},
     "unet_valid of volumes, bilinear": VOLUME | VALID | {"upsample": "bilinear"},
     "unet_cicek": VOLUME | {"architecture": "unet_cicek"},
+    "unet of thick slices with gates": VOLUME | THICK | {"attention": True},
+    "unet_nested of thick slices": VOLUME | NESTED | THICK,
     "unet_residual of thick slices": VOLUME | STRIDED | THICK,
     "unet_residual of volumes": VOLUME | STRIDED | {"norm": "none"},
 }

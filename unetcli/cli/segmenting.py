@@ -252,8 +252,19 @@ def _rules(members: Sequence[Member]) -> TileRules:
 
 def _bytes_per_pixel(member: Member) -> float:
     model = member.config.model
-    widening = 3 if model.architecture == "unet_cicek" else 1  # its skips meet what is so much wider
-    return tile_bytes_per_pixel(member.runtime, widening * model.channels[0], model.ndim)
+    return tile_bytes_per_pixel(member.runtime, _widening(member) * model.channels[0], model.ndim)
+
+
+def _widening(member: Member) -> float:
+    """How many times the features of a unet the network holds, as `tile_bytes_per_pixel` says."""
+    model = member.config.model
+    if model.architecture == "unet_cicek":
+        return 3
+    if model.architecture == "unet_nested":
+        return 0.7 * model.depth if model.ndim == 2 else 1.3 * (model.depth - 1)
+    if model.attention:
+        return 2.1 if member.runtime == "mindspore" else 1.25
+    return 1
 
 
 def _normalizing(member: Member, image: NDArray[Any]) -> Predictor:

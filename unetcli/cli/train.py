@@ -17,6 +17,7 @@ from unetcli.cli.options import Device, DeviceOption, JsonOption, OverwriteOptio
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from unetcli.cli.initial import Initial
     from unetcli.config import Config
     from unetcli.core.spatial import MirrorRule
     from unetcli.data.cases import LabelledImage
@@ -65,6 +66,16 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Run folder to go on with, bit for bit from its last checkpoint.")
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--init-from", help="Run or .ckpt file to take the first weights from; files of the model zoo too."
+        ),
+    ] = None,
+    filter_weight: Annotated[
+        list[str] | None,
+        typer.Option("--filter-weight", metavar="NAME", help="Leave parameters with this in their name; repeatable."),
+    ] = None,
     device: DeviceOption = Device.auto,
     distribute: DistributeOption = None,
     nodes: NodesOption = 1,
@@ -80,11 +91,23 @@ def train(
     """
     from unetcli import report
     from unetcli.cli.distributing import Spread, leave_to, meet
+    from unetcli.cli.initial import Initial
     from unetcli.runs import locked
 
     precision = amp.value if amp else None
     request = Request(
-        dataset, preset, config, assignments or [], fold, epochs, seed, precision, output, resume, overwrite
+        dataset,
+        preset,
+        config,
+        assignments or [],
+        fold,
+        epochs,
+        seed,
+        precision,
+        output,
+        resume,
+        Initial.asked(init_from, filter_weight),
+        overwrite,
     )
     spread = Spread(distribute, nodes, node_rank, master)
     company = meet(device.value)
@@ -122,6 +145,7 @@ class Request:
     amp: str | None
     output: Path | None
     resume: Path | None
+    initial: Initial | None
     overwrite: bool
 
 
@@ -139,7 +163,8 @@ def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split
     _check_device(run.config, device)
     cases = load_split(folder, manifest, run.config.data.fold)
     if request.resume is None:  # not earlier: a run that cannot begin must not be made, or it would be the newest
-        return create_run(run.path, run.config, run.facts), cases
+        facts, write = request.initial.take_over(run) if request.initial else (run.facts, None)
+        return create_run(run.path, run.config, facts, write_initial=write), cases
     return run if request.epochs is None else extend_run(run, request.epochs), cases
 
 
@@ -248,6 +273,7 @@ def _take_up(request: Request) -> tuple[Run, Path, Manifest]:
     names = ("preset", "config", "fold", "seed", "amp", "output")
     given = {f"--{name}": getattr(request, name) for name in names}
     given |= {"--set": request.assignments or None, "--overwrite": request.overwrite or None}
+    given |= {"--init-from": request.initial}
     if refused := [name for name, value in given.items() if value is not None]:
         raise ConfigError(
             f"--resume: {', '.join(refused)} cannot change in a run that is taken up", hint="only --epochs may grow"
@@ -295,8 +321,8 @@ def _fit(run: Run, cases: Split, device: str, company: Company | None) -> dict[s
             sweep(run)
         ignored = IGNORED if facts.has_ignored else None
         engine = Engine.start(config, runtime, ignored=ignored, company=company)
-        if run.last_checkpoint.is_file():
-            engine.load(run.last_checkpoint)
+        if checkpoint := run.starting_point():
+            engine.load(checkpoint)
         journal = Journal(run.metrics_path, step=engine.step) if company.is_main else None
         _say_beginning(run, cases, batches, engine)
         with report.TrainingDisplay(config.train.epochs, batches.steps_per_epoch, share.patches_per_step) as display:

@@ -12,8 +12,11 @@ Levels = Sequence[int]
 Span = tuple[int, int]
 """The first and the last pixel along an axis, at some level."""
 
+Method = Literal["transposed", "bilinear", "nearest"]
+"""How an expanding path doubles the size."""
 
-def reach_of_unet(kernels: Levels, strides: Levels, upsample: Literal["transposed", "bilinear", "nearest"]) -> int:
+
+def reach_of_unet(kernels: Levels, strides: Levels, upsample: Method) -> int:
     """Pixels of the input that an output pixel may depend on, counted from it to one side along one axis.
 
     A block is two convolutions. An up-convolution with a kernel as large as its stride sees one pixel, and so does the
@@ -32,8 +35,31 @@ def reach_of_unet(kernels: Levels, strides: Levels, upsample: Literal["transpose
             span = _doubled(_convolved(span, kernel, 2), stride, is_linear=upsample == "bilinear")
         span = _convolved(span, kernels[-1], 2)
         for kernel, stride in reversed(tuple(zip(kernels, strides, strict=False))):
-            span = _convolved((stride * span[0], stride * span[1] + stride - 1), kernel, 2)
+            span = _convolved(_pooled(span, stride), kernel, 2)
         return span
+
+    return _farthest(seen, strides)
+
+
+def reach_of_nested_unet(kernels: Levels, strides: Levels, upsample: Method) -> int:
+    """The same of UNet++, whose nodes are blocks of two convolutions too.
+
+    What a node needs is put together from all the nodes that take its output, the last of them first.
+    """
+
+    def seen(place: int) -> Span:
+        depth = len(kernels)
+        needed: list[list[Span]] = [[(place, place)], *([] for _ in range(1, depth))]  # of the nodes of each level
+        for column in range(depth - 1, 0, -1):
+            spans = [_convolved(_joined(needed[level]), kernels[level], 2) for level in range(depth - column)]
+            needed = [[span] for span in spans] + [[] for _ in range(column)]
+            for level, span in enumerate(spans):
+                needed[level + 1].append(_doubled(span, strides[level], is_linear=upsample == "bilinear"))
+        span = needed[-1][0]
+        for level in range(depth - 1, 0, -1):
+            below = _pooled(_convolved(span, kernels[level], 2), strides[level - 1])
+            span = _joined([below, *needed[level - 1]])
+        return _convolved(span, kernels[0], 2)
 
     return _farthest(seen, strides)
 
@@ -67,6 +93,16 @@ def _doubled(span: Span, stride: int, *, is_linear: bool) -> Span:
     if stride == 1:
         return span
     return (span[0] - is_linear) // 2, (span[1] + is_linear) // 2
+
+
+def _pooled(span: Span, stride: int) -> Span:
+    """What a pooling sees for a span of its output."""
+    return stride * span[0], stride * span[1] + stride - 1
+
+
+def _joined(spans: Sequence[Span]) -> Span:
+    """From the first pixel of all to the last."""
+    return min(first for first, _ in spans), max(last for _, last in spans)
 
 
 def _farthest(seen: Callable[[int], Span], strides: Levels) -> int:

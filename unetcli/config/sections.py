@@ -9,18 +9,28 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from unetcli.config.reach import reach_of_residual_unet, reach_of_unet
+from unetcli.config.reach import reach_of_nested_unet, reach_of_residual_unet, reach_of_unet
 from unetcli.config.section import Axes, Section
 from unetcli.config.training import LossSettings, OptimizerSettings, ScheduleSettings, TrainSettings
+
+_LACKING = {
+    "unet_valid": ("attention", "deep_supervision"),
+    "unet_cicek": ("attention", "upsample_activation"),
+    "unet_residual": ("residual", "upsample", "dropout", "attention", "upsample_activation", "deep_supervision"),
+    "unet_nested": ("residual", "dropout", "attention", "upsample_activation"),
+    "unet_simple": ("residual", "dropout", "attention", "upsample_activation", "deep_supervision"),
+}
+"""Settings that an architecture does not have."""
 
 
 class ModelSettings(Section):
     """The network; section `model`."""
 
-    architecture: Literal["unet", "unet_valid", "unet_cicek", "unet_residual"] = Field(
+    architecture: Literal["unet", "unet_valid", "unet_cicek", "unet_residual", "unet_nested", "unet_simple"] = Field(
         default="unet",
         description="'unet' pads its convolutions; 'unet_valid' is the original, 572 px in and 388 px out; "
-        "'unet_cicek' is the 3D U-Net of 2016; 'unet_residual' has strided residual levels, as the model zoo's Unet3d.",
+        "'unet_cicek' is the 3D U-Net of 2016; 'unet_residual' has strided residual levels, as the model zoo's Unet3d; "
+        "'unet_nested' is UNet++; 'unet_simple' a padded U-Net; both have a norm only on the way down, as the zoo's.",
     )
     ndim: Literal[2, 3] = Field(default=2, description="2 for images, 3 for volumes.")
     in_channels: int | None = Field(
@@ -50,11 +60,18 @@ class ModelSettings(Section):
     upsample: Literal["transposed", "bilinear", "nearest"] = Field(
         default="transposed", description="How the decoder doubles the size ('use_deconv', 'bilinear')."
     )
+    upsample_activation: bool = Field(
+        default=False,
+        description="Apply the activation after that too, as the zoo's unet_medical; unet and unet_valid.",
+    )
+    attention: bool = Field(default=False, description="Weigh each skip by an attention gate; 'unet' only.")
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="Share of values dropped at the end of the contracting path."
     )
     deep_supervision: bool = Field(
-        default=False, description="Train the coarser levels of the decoder too ('use_ds'); 'unet' and 'unet_cicek'."
+        default=False,
+        description="Train the coarser levels of the decoder too, or all nodes of the finest level of unet_nested "
+        "('use_ds'); 'unet', 'unet_cicek' and 'unet_nested'.",
     )
 
     @model_validator(mode="after")
@@ -85,18 +102,20 @@ class ModelSettings(Section):
     def _architecture_can(self) -> Self:
         if self.architecture == "unet_cicek" and self.ndim != 3:
             raise ValueError("unet_cicek is a network on volumes; set ndim to 3")
-        if self.architecture == "unet_residual":
-            for name in ("residual", "upsample", "dropout"):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(f"unet_residual has no {name}; leave the setting out")
-        if self.deep_supervision and self.architecture in ("unet_valid", "unet_residual"):
-            raise ValueError(f"{self.architecture} has no deep_supervision; use unet")
+        for name in _LACKING.get(self.architecture, ()):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{self.architecture} has no {name}; leave the setting out")
         return self
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of each level, the finest first."""
         return tuple(self.base_channels // self.feature_scale * 2**level for level in range(self.depth))
+
+    @property
+    def decoder_norm(self) -> Literal["batch", "none"]:
+        """Normalisation after a convolution on the way up."""
+        return "none" if self.architecture in ("unet_nested", "unet_simple") else self.norm
 
     @property
     def level_strides(self) -> tuple[Axes, ...]:
@@ -127,7 +146,11 @@ class ModelSettings(Section):
         axes = zip(zip(*self.level_kernels, strict=True), zip(*self.level_strides, strict=True), strict=True)
         if self.architecture == "unet_residual":
             return tuple(reach_of_residual_unet(kernels, strides) for kernels, strides in axes)
-        return tuple(reach_of_unet(kernels, strides, self.upsample) for kernels, strides in axes)
+        if self.architecture == "unet_nested":
+            return tuple(reach_of_nested_unet(kernels, strides, self.upsample) for kernels, strides in axes)
+        # a gate is brought to the size of its skip by linear interpolation
+        upsample = "bilinear" if self.attention else self.upsample
+        return tuple(reach_of_unet(kernels, strides, upsample) for kernels, strides in axes)
 
     @property
     def remainder(self) -> int:

@@ -66,6 +66,21 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Parameter], dict[str, Any]]:
     Raises:
         RunError: If the file is missing, broken, or not one of ours.
     """
+    tensors, facts = read_any_checkpoint(path)
+    if facts is None:
+        raise RunError(
+            f"{path}: is a MindSpore checkpoint, but was not written by unet",
+            hint="use last.ckpt or best.ckpt of a run",
+        )
+    return tensors, facts
+
+
+def read_any_checkpoint(path: Path) -> tuple[dict[str, Parameter], dict[str, Any] | None]:
+    """Parameters by name, and the facts; None if other software wrote the file.
+
+    Raises:
+        RunError: If the file is missing or broken.
+    """
     if not path.is_file():
         raise RunError(f"{path}: no such checkpoint", hint="train first, or name another run with --run")
     try:
@@ -76,10 +91,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Parameter], dict[str, Any]]:
         ) from error
     facts = tensors.pop(_FACTS, None)
     if facts is None:
-        raise RunError(
-            f"{path}: is a MindSpore checkpoint, but was not written by unet",
-            hint="use last.ckpt or best.ckpt of a run",
-        )
+        return tensors, None
     facts = json.loads(str(facts))
     if facts["format"] != FORMAT:
         raise RunError(

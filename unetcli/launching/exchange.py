@@ -94,6 +94,6 @@ class Exchange:
             yield Member(path.stem, json.loads(path.read_text("utf-8"))["pid"], code)
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
-        temporary = self.folder / f".{name}"
+        temporary = self.folder / f"{name}.new"  # which members() passes over
         temporary.write_text(json.dumps(value), "utf-8")
         temporary.replace(self.folder / name)

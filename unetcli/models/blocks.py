@@ -98,7 +98,7 @@ class ConvBlock(Block):
         return y
 
 
-class Upsample(nn.Cell):
+class Upsample(Block):
     """Enlarges and changes the number of channels.
 
     'transposed' is the up-convolution of Ronneberger et al. 2015, section 2, with a kernel as large as its stride.
@@ -133,25 +133,84 @@ class Upsample(nn.Cell):
         *,
         has_bias: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(layers)
         self.repeated_axes: Axes = ()
         if method == "transposed":
             self.mix = nn.Identity()
             self.double = layers.up_convolution(in_channels, out_channels, stride, stride=stride, has_bias=has_bias)
         else:
-            doubling = {"bilinear": np.array([0.25, 0.75, 0.75, 0.25]), "nearest": np.ones(2)}[method]
-            edge = tuple(int(method == "bilinear" and step == 2) for step in stride)
             self.mix = layers.convolution(in_channels, out_channels, layers.ones, has_bias=True)
-            kernels = [doubling if step == 2 else np.ones(1) for step in stride]
-            self.double = layers.upsampling(out_channels, kernels, stride=stride, edge=edge)
-            self.repeated_axes = tuple(axis for axis, extra in zip(layers.spatial_axes, edge, strict=True) if extra)
+            self.double, self.repeated_axes = _interpolation(layers, out_channels, stride, method)
+
+    def activated(self) -> tuple[nn.Cell, ...]:
+        """None."""
+        return ()
 
     def construct(self, x: Tensor) -> Tensor:
         """`stride` times the size, `out_channels` channels."""
-        x = self.mix(x)
-        for axis in self.repeated_axes:
-            x = ops.cat((_span(x, axis, 0, 1), x, _span(x, axis, -1, _END)), axis)
-        return self.double(x)
+        return self.double(_with_edges(self.mix(x), self.repeated_axes))
+
+
+class ActivatedUpsample(Upsample):
+    """The same with an activation behind it, as in the unet_medical of MindSpore's model zoo."""
+
+    def __init__(
+        self,
+        layers: Layers,
+        in_channels: int,
+        out_channels: int,
+        stride: Axes,
+        method: Literal["transposed", "bilinear", "nearest"],
+    ) -> None:
+        super().__init__(layers, in_channels, out_channels, stride, method)
+        self.act = layers.activate()
+
+    def activated(self) -> tuple[nn.Cell, ...]:
+        """The one that learns."""
+        return (self.mix if isinstance(self.mix, _CONVOLUTIONS) else self.double,)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """`stride` times the size, `out_channels` channels."""
+        return self.act(super().construct(x))
+
+
+class AttentionGate(nn.Cell):
+    """Weighs the pixels of a skip by what the coarser level makes of them.
+
+    The additive gate of Oktay et al. 2018 (arXiv:1804.03999), equations 1 and 2. Its two inputs meet at the coarser
+    resolution, to which the network's own max pooling brings the skip, each through a 1x1 convolution to half of the
+    skip's channels. The sum goes through ReLU, a 1x1 convolution to one channel and a sigmoid, and is brought to the
+    skip's size by linear interpolation.
+
+    Args:
+        layers: Where the layers come from.
+        skip_channels: Channels of the skip.
+        gate_channels: Channels of the coarser features.
+        stride: From the skip's resolution to the coarser one, along each axis.
+
+    Inputs:
+        skip: `(N, skip_channels, *(stride S))` float, in the layout of the layers.
+        pooled: The same at the coarser resolution, `(N, skip_channels, *S)`.
+        gate: The coarser features `(N, gate_channels, *S)`.
+
+    Outputs:
+        The skip, each pixel multiplied by a number in (0, 1).
+    """
+
+    def __init__(self, layers: Layers, skip_channels: int, gate_channels: int, stride: Axes) -> None:
+        super().__init__()
+        middle = max(skip_channels // 2, 1)
+        self.of_skip = layers.convolution(skip_channels, middle, layers.ones, has_bias=False)
+        self.of_gate = layers.convolution(gate_channels, middle, layers.ones, has_bias=True)
+        self.act = nn.ReLU()
+        self.psi = layers.convolution(middle, 1, layers.ones, has_bias=True)
+        self.sigmoid = nn.Sigmoid()
+        self.double, self.repeated_axes = _interpolation(layers, 1, stride, "bilinear")
+
+    def construct(self, skip: Tensor, pooled: Tensor, gate: Tensor) -> Tensor:
+        """The weighed skip."""
+        share = self.sigmoid(self.psi(self.act(self.of_skip(pooled) + self.of_gate(gate))))
+        return skip * self.double(_with_edges(share, self.repeated_axes))
 
 
 class Crop(nn.Cell):
@@ -246,6 +305,24 @@ def initialize(network: nn.Cell, seed: int) -> None:
         rng = np.random.default_rng([seed, zlib.crc32(weight.name.encode())])
         deviation = np.float32(np.sqrt(gains.get(weight.name, 1) / fan_in))
         weight.set_data(Tensor(rng.standard_normal(weight.shape, dtype=np.float32) * deviation))
+
+
+def _interpolation(
+    layers: Layers, channels: int, stride: Axes, method: Literal["bilinear", "nearest"]
+) -> tuple[nn.Cell, Axes]:
+    """What enlarges each channel by fixed weights, and the axes along which it wants the edge repeated."""
+    doubling = {"bilinear": np.array([0.25, 0.75, 0.75, 0.25]), "nearest": np.ones(2)}[method]
+    edge = tuple(int(method == "bilinear" and step == 2) for step in stride)
+    kernels = [doubling if step == 2 else np.ones(1) for step in stride]
+    axes = tuple(axis for axis, extra in zip(layers.spatial_axes, edge, strict=True) if extra)
+    return layers.upsampling(channels, kernels, stride=stride, edge=edge), axes
+
+
+def _with_edges(x: Tensor, axes: Axes) -> Tensor:
+    """With the first and the last pixel along each axis repeated."""
+    for axis in axes:
+        x = ops.cat((_span(x, axis, 0, 1), x, _span(x, axis, -1, _END)), axis)
+    return x
 
 
 def _span(x: Tensor, axis: int, start: int, stop: int) -> Tensor:

@@ -9,6 +9,7 @@ from mindspore import nn
 
 from unetcli.config import ModelSettings
 from unetcli.models.layers import ImageLayers, Layers, VolumeLayers
+from unetcli.models.nested import NestedUNet
 from unetcli.models.planes import PlaneLayers
 from unetcli.models.residual import ResidualUNet
 from unetcli.models.slices import SliceLayers
@@ -47,7 +48,7 @@ def build_model(
     if frozen and target == "cpu":
         raise ValueError("a frozen network must have the target 'any', got 'cpu'")
     layers = replace(_layers(settings, target, frozen=frozen), rank=rank, num_ranks=num_ranks)
-    network = ResidualUNet if settings.architecture == "unet_residual" else UNet
+    network = {"unet_residual": ResidualUNet, "unet_nested": NestedUNet}.get(settings.architecture, UNet)
     return network(settings, layers, seed=seed)
 
 

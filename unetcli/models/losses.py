@@ -121,15 +121,17 @@ class SegmentationLoss(nn.Cell):
 
 
 class DeepSupervision(nn.Cell):
-    """The loss of each of several resolutions, weighted 1, 1/2, 1/4 ... from the finest on and divided by their sum.
+    """The loss of each of several logits, weighted by their resolution: 1, 1/2, 1/4 ..., divided by their sum.
 
-    As nnU-Net (Isensee et al. 2021). Labels are brought to a resolution by taking every s-th pixel along each axis.
+    As nnU-Net (Isensee et al. 2021). Logits of equal size weigh alike, so that those of UNet++ give the mean of their
+    losses, where MindSpore's model zoo takes the sum. Labels are brought to a resolution by taking every s-th pixel
+    along each axis.
 
     Args:
         loss: Of one resolution.
 
     Inputs:
-        logits: `(N, K, *S)`, or a tuple of such with sizes that divide the first's, the finest first.
+        logits: `(N, K, *S)`, or a tuple of such with sizes that divide the first's, in falling order.
         labels: `(N, *S)` int32.
 
     Outputs:
@@ -146,9 +148,14 @@ class DeepSupervision(nn.Cell):
             return self.loss(logits, labels)
         total = 0.0
         weights = 0.0
-        for level, scores in enumerate(logits):
-            total = total + self.loss(scores, _thin(labels, scores.shape[2:])) / 2**level
-            weights = weights + 1 / 2**level
+        halvings = 0
+        size = logits[0].shape
+        for scores in logits:
+            if scores.shape != size:
+                size = scores.shape
+                halvings = halvings + 1
+            total = total + self.loss(scores, _thin(labels, scores.shape[2:])) / 2**halvings
+            weights = weights + 1 / 2**halvings
         return total / weights
 
 

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 from mindspore import Tensor, nn, ops
 
 from unetcli.config import ModelSettings
-from unetcli.models.blocks import ConvBlock, Crop, Dropout, Upsample, initialize
+from unetcli.models.blocks import ActivatedUpsample, AttentionGate, ConvBlock, Crop, Dropout, Upsample, initialize
 from unetcli.models.layers import Layers
 
 
@@ -29,6 +30,13 @@ class UNet(nn.Cell):
     paper's 19,069,955 parameters are all weights, a bias for each 3x3x3 convolution and the last, and none for
     up-convolutions. The shift of a batch normalisation stands for that bias here; its scale comes on top. The paper
     does not pad; this does, and so the output has the size of the input.
+
+    'unet_simple' is the padded U-Net of MindSpore's model zoo (official/cv/Unet): normalisation on the way down only.
+    The zoo has 32 channels at the finest level, puts the skip after the upsampled features, and no convolution of it
+    has a bias; here one has where no normalisation follows.
+
+    With `attention` each skip goes through a gate (`AttentionGate`). With `upsample_activation` the upsampled features
+    go through an activation before they meet the skip, as in the zoo's unet_medical, which is 'unet_valid' otherwise.
 
     With `deep_supervision` the coarser levels of the expanding path have a 1x1 convolution to the classes too (as
     nnU-Net, Isensee et al. 2021), all but the coarsest if there are three or more.
@@ -55,7 +63,9 @@ class UNet(nn.Cell):
         channels, strides, kernels = settings.channels, settings.level_strides, settings.level_kernels
         widths = [2 * number for number in channels] if is_cicek else channels  # at the end of each block
         upsampled = widths[1:] if is_cicek else widths[:-1]
+        on_the_way_up = replace(layers, norm=settings.decoder_norm)
         self.levels = len(strides)
+        self.has_gates = settings.attention
         self.channel_axis = layers.channel_axis
         self.enter = layers.enter()
         self.leave = layers.leave()
@@ -78,14 +88,23 @@ class UNet(nn.Cell):
         )
         self.upsample = nn.CellList(
             [
-                Upsample(layers, below, above, stride, settings.upsample, has_bias=not is_cicek)
+                ActivatedUpsample(layers, below, above, stride, settings.upsample)
+                if settings.upsample_activation
+                else Upsample(layers, below, above, stride, settings.upsample, has_bias=not is_cicek)
                 for below, above, stride in zip(widths[1:], upsampled, strides, strict=True)
+            ]
+        )
+        self.gate = nn.CellList(
+            [
+                AttentionGate(layers, width, below, stride)
+                for width, below, stride in zip(widths, widths[1:], strides, strict=False)
+                if settings.attention
             ]
         )
         self.crop = nn.CellList([Crop(margin, layers.spatial_axes) for margin in _skip_margins(settings)])
         self.decoder = nn.CellList(
             [
-                ConvBlock(layers, width + above, width, kernel, residual=settings.residual)
+                ConvBlock(on_the_way_up, width + above, width, kernel, residual=settings.residual)
                 for width, above, kernel in zip(widths, upsampled, kernels, strict=False)
             ]
         )
@@ -101,15 +120,19 @@ class UNet(nn.Cell):
         """Logits from images."""
         x = self.enter(x)
         skips = ()
+        pooled = ()
         for level in range(self.levels):
             x = self.dropout[level](self.encoder[level](x))
             skips = (*skips, x)
             x = self.pool[level](x)
+            pooled = (*pooled, x)
         x = self.dropout[self.levels](self.encoder[self.levels](x))
         logits = ()
         for level in range(self.levels - 1, -1, -1):
-            x = ops.cat((self.crop[level](skips[level]), self.upsample[level](x)), self.channel_axis)
-            x = self.decoder[level](x)
+            skip = self.crop[level](skips[level])
+            if self.has_gates:
+                skip = self.gate[level](skip, pooled[level], x)
+            x = self.decoder[level](ops.cat((skip, self.upsample[level](x)), self.channel_axis))
             if self.training and 0 < level <= len(self.coarse_heads):
                 logits = (self.leave(self.coarse_heads[level - 1](x)), *logits)
         finest = self.leave(self.head(x))
