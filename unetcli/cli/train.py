@@ -127,6 +127,7 @@ class Request:
 
 def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split]:
     """The run to train, made or taken up, and its cases for training and validation."""
+    from unetcli.cli.selecting import selecting_measures
     from unetcli.data.manifest import load_split
     from unetcli.runs import create_run, extend_run
 
@@ -136,6 +137,7 @@ def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split
         resolved, folder, manifest = _settle(request)
         run = _plan(request, resolved, manifest, num_ranks=num_ranks)
     _share(run, 0, num_ranks)  # or nobody could train it so
+    selecting_measures(run)  # or it would be found out at the first validation
     _check_device(run.config, device)
     cases = load_split(folder, manifest, run.config.data.fold)
     if request.resume is None:  # not earlier: a run that cannot begin must not be made, or it would be the newest
@@ -308,13 +310,20 @@ def _fit(run: Run, cases: Split, device: str, company: Company | None) -> dict[s
 
             result = engine.fit(batches, _validation(run, cases[1], engine), record, run.path)
         if result.outcome != "interrupted" and company.is_main:
-            keep_for_prediction(run, engine.device)
+            if result.best_score is None:
+                report.say(
+                    f"warning: {config.train.select_by} was undefined in every validation, so there is no best.ckpt; "
+                    "name the last with --checkpoint last, or train with another train.select_by"
+                )
+            else:
+                keep_for_prediction(run, engine.device)
     return {
         "run": str(run.path),
         "outcome": result.outcome,
         "steps": result.step,
         "epochs": result.step // batches.steps_per_epoch,
-        "best_mean_iou": result.best_score,
+        "select_by": config.train.select_by,
+        "best_score": result.best_score,
     }
 
 
@@ -352,10 +361,10 @@ def _validation(run: Run, cases: Sequence[LabelledImage], engine: Engine) -> Val
     """Measures the network as it stands on all cases, which the processes share out."""
     from unetcli.cli.networks import Member
     from unetcli.cli.segmenting import segmenter
-    from unetcli.data.cases import IGNORED
-    from unetcli.evaluation import Measures, evaluate
+    from unetcli.cli.selecting import selecting_measures
+    from unetcli.evaluation import evaluate
 
     segment = segmenter([Member(engine.predict, run.config)], tta=False, cases=cases).case
     names = [info.name for info in run.facts.classes]
-    measures = Measures(ignored=IGNORED if run.facts.has_ignored else None)
+    measures = selecting_measures(run)
     return lambda: evaluate(cases, segment, names, measures, in_turn=engine.company.in_turn).summary()

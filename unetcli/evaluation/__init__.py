@@ -3,6 +3,7 @@
 from unetcli.evaluation.agreement import Agreement, compare
 from unetcli.evaluation.measuring import CaseResult, LabelledCase, Measures, Prediction, Segment, evaluate, one_by_one
 from unetcli.evaluation.results import Evaluation, Value
+from unetcli.evaluation.selection import dotted, selectable
 
 __all__ = [
     "Agreement",
@@ -14,6 +15,8 @@ __all__ = [
     "Segment",
     "Value",
     "compare",
+    "dotted",
     "evaluate",
     "one_by_one",
+    "selectable",
 ]
