@@ -21,6 +21,7 @@ from unetcli.cli.options import (
     TileOption,
     TtaOption,
 )
+from unetcli.errors import ConfigError
 
 if TYPE_CHECKING:
     from unetcli.evaluation import LabelledCase, Prediction
@@ -66,17 +67,30 @@ def evaluate(
     """
     from unetcli import report
     from unetcli.cli.distributing import Spread, main_first, meet_or_spread, num_own
+    from unetcli.cli.folding import Calls, evaluate_folds
     from unetcli.cli.networks import open_network
     from unetcli.cli.segmenting import segmenter
     from unetcli.cli.wiring import labelled_cases, take_run
     from unetcli.data.cases import IGNORED
     from unetcli.evaluation import Measures, one_by_one
     from unetcli.evaluation import evaluate as measure
+    from unetcli.folds import is_folds
 
+    spread = Spread(distribute, nodes, node_rank, master)
+    if run is not None and is_folds(run):
+        given = {"--checkpoint": checkpoint != "best", "--split": part is not Part.validation, "--tta": tta is not None}
+        given |= {"--tile": tile is not None, "--overlap": overlap is not None, "--tolerance": tolerance != 1.0}
+        given |= {"--no-distances": not distances, "--runtime": runtime is not RuntimeName.auto}
+        if refused := [name for name, is_given in given.items() if is_given]:
+            raise ConfigError(
+                f"{run}: holds the runs of all folds, which {', '.join(refused)} cannot measure in another way",
+                hint=f"name one of them, such as --run {run / 'fold-0'}",
+            )
+        evaluate_folds(run, Calls(device.value, spread, dataset), as_json=json_report)
+        return
     trained = take_run(run)
     facts = trained.facts
     weights = trained.checkpoint(checkpoint)
-    spread = Spread(distribute, nodes, node_rank, master)
     company = meet_or_spread(spread, device.value, trained.path / "logs" / "eval")
     cases = labelled_cases(trained, dataset, part.value, otherwise="name its new place with --dataset")
     network = main_first(company, lambda: open_network(trained, weights, device.value, runtime.value))

@@ -1,6 +1,7 @@
 """A set of cases through the network and through the measures; what `eval` shows and training selects by."""
 
 from unetcli.evaluation.agreement import Agreement, compare
+from unetcli.evaluation.folds import over_folds
 from unetcli.evaluation.measuring import CaseResult, LabelledCase, Measures, Prediction, Segment, evaluate, one_by_one
 from unetcli.evaluation.results import Evaluation, Value
 from unetcli.evaluation.selection import dotted, selectable
@@ -18,5 +19,6 @@ __all__ = [
     "dotted",
     "evaluate",
     "one_by_one",
+    "over_folds",
     "selectable",
 ]
