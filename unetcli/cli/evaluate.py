@@ -41,6 +41,10 @@ def evaluate(
     dataset: Annotated[
         Path | None, typer.Option(help="Dataset folder, where it has moved since training.", show_default=False)
     ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(help="Another run, to be measured on the same cases and set beside this one.", show_default=False),
+    ] = None,
     tta: TtaOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = None,
@@ -63,9 +67,11 @@ def evaluate(
     Per case and class: Dice, IoU, precision, recall, specificity, difference of volume; for volumes, in mm, the 95 %
     Hausdorff distance, the average (symmetric) surface distance, and surface Dice; with mean, median, and a
     bootstrap interval. For ISBI also the model zoo's Dice at its own 388 px, V_Rand and V_Info. Tables, overlays and
-    JSON go into the run.
+    JSON go into the run. --compare RUN tells by how much this run is better than another, on the cases that both
+    validate on: mean paired difference with a bootstrap interval, and the cases that got worse.
     """
     from unetcli import report
+    from unetcli.cli.comparing import How, compare_runs
     from unetcli.cli.distributing import Spread, main_first, meet_or_spread, num_own
     from unetcli.cli.folding import Calls, evaluate_folds
     from unetcli.cli.networks import open_network
@@ -80,7 +86,11 @@ def evaluate(
     if run is not None and is_folds(run):
         given = {"--checkpoint": checkpoint != "best", "--split": part is not Part.validation, "--tta": tta is not None}
         given |= {"--tile": tile is not None, "--overlap": overlap is not None, "--tolerance": tolerance != 1.0}
-        given |= {"--no-distances": not distances, "--runtime": runtime is not RuntimeName.auto}
+        given |= {
+            "--compare": compare is not None,
+            "--no-distances": not distances,
+            "--runtime": runtime is not RuntimeName.auto,
+        }
         if refused := [name for name, is_given in given.items() if is_given]:
             raise ConfigError(
                 f"{run}: holds the runs of all folds, which {', '.join(refused)} cannot measure in another way",
@@ -92,6 +102,13 @@ def evaluate(
     facts = trained.facts
     weights = trained.checkpoint(checkpoint)
     company = meet_or_spread(spread, device.value, trained.path / "logs" / "eval")
+    if compare is not None:
+        if part is not Part.validation:
+            raise ConfigError(f"--split {part.value}: runs are compared on validation cases", hint="leave --split out")
+        measures = Measures(distances=distances, tolerance=tolerance, ignored=IGNORED if facts.has_ignored else None)
+        how = How(checkpoint, dataset, tta, tile, overlap, device.value, runtime.value, measures)
+        compare_runs(trained, compare, how, company, as_json=json_report)
+        return
     cases = labelled_cases(trained, dataset, part.value, otherwise="name its new place with --dataset")
     network = main_first(company, lambda: open_network(trained, weights, device.value, runtime.value))
     segment = segmenter([network], tta=tta, tile=tile, overlap=overlap, pairs=facts.mirror_pairs, cases=cases)

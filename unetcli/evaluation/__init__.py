@@ -1,6 +1,7 @@
 """A set of cases through the network and through the measures; what `eval` shows and training selects by."""
 
 from unetcli.evaluation.agreement import Agreement, compare
+from unetcli.evaluation.comparison import CasePair, Comparison, pair_cases
 from unetcli.evaluation.folds import over_folds
 from unetcli.evaluation.measuring import CaseResult, LabelledCase, Measures, Prediction, Segment, evaluate, one_by_one
 from unetcli.evaluation.results import Evaluation, Value
@@ -8,7 +9,9 @@ from unetcli.evaluation.selection import dotted, selectable
 
 __all__ = [
     "Agreement",
+    "CasePair",
     "CaseResult",
+    "Comparison",
     "Evaluation",
     "LabelledCase",
     "Measures",
@@ -20,5 +23,6 @@ __all__ = [
     "evaluate",
     "one_by_one",
     "over_folds",
+    "pair_cases",
     "selectable",
 ]
