@@ -48,12 +48,10 @@ class Outcome:
     """How far a preset came.
 
     Args:
-        preset: Its name.
         seconds: All steps together.
         failed: The command that failed; none if empty.
     """
 
-    preset: str
     seconds: float
     failed: str
 
@@ -66,12 +64,14 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="unet-recipes-") as temporary:
         work = arguments.work or Path(temporary)
-        outcomes = [run_preset(name, work) for name in arguments.only or preset_names()]
-    print("| preset | reduced | seconds | ok |\n|---|---|---|---|")
-    for outcome in outcomes:
-        reduced = ", ".join(REDUCED.get(outcome.preset, ())) or "nothing"
-        print(f"| {outcome.preset} | {reduced} | {outcome.seconds:.0f} | {outcome.failed or 'yes'} |")
-    return 1 if any(outcome.failed for outcome in outcomes) else 0
+        print("| preset | reduced | seconds | ok |\n|---|---|---|---|", flush=True)
+        has_failed = False
+        for name in arguments.only or preset_names():
+            outcome = run_preset(name, work)
+            reduced = ", ".join(REDUCED.get(name, ())) or "nothing"
+            print(f"| {name} | {reduced} | {outcome.seconds:.0f} | {outcome.failed or 'yes'} |", flush=True)
+            has_failed |= bool(outcome.failed)
+    return 1 if has_failed else 0
 
 
 def run_preset(name: str, work: Path) -> Outcome:
@@ -84,8 +84,8 @@ def run_preset(name: str, work: Path) -> Outcome:
     for step in steps_of(name, config, folder):
         print("$ unet", *step, file=sys.stderr, flush=True)
         if subprocess.run([str(UNET), *step], stdout=subprocess.DEVNULL, check=False).returncode:
-            return Outcome(name, time.perf_counter() - begun, f"no: unet {step[0]} failed")
-    return Outcome(name, time.perf_counter() - begun, "")
+            return Outcome(time.perf_counter() - begun, f"no: unet {step[0]} failed")
+    return Outcome(time.perf_counter() - begun, "")
 
 
 def steps_of(name: str, config: Config, folder: Path) -> list[list[str]]:
