@@ -3,7 +3,8 @@
 `config.yaml` has every setting, so that training from it repeats the run; `run.json` what the data was
 (`RunFacts`); `metrics.jsonl` one line a step and an epoch; `last.ckpt` all that training needs to go on bit
 for bit; `best.ckpt` the weights of the best validation; `init.ckpt` the first weights, where they came from
-another network; `evaluation/` what `unet eval` found.
+another network; `evaluation/` what `unet eval` found; `translation.json` what became of each key of a settings file
+of the model zoo.
 """
 
 from __future__ import annotations
@@ -173,10 +174,11 @@ class Run:
         return self.path / "onnx" / f"{checkpoint.stem}-{sha256(checkpoint)[:16]}-{__version__}.onnx"
 
 
-def new_run_path(dataset: str, preset: str | None, fold: int) -> Path:
-    """A folder in `runs/` that is not there yet, named after what is trained."""
+def new_run_path(dataset: str, preset: str | None, fold: int | None) -> Path:
+    """A folder in `runs/` that is not there yet, named after what is trained: a fold, or all of them if None."""
     settings = preset or "custom"
-    name = f"{settings if settings.startswith(dataset) else f'{dataset}-{settings}'}-fold{fold}"
+    part = "folds" if fold is None else f"fold{fold}"
+    name = f"{settings if settings.startswith(dataset) else f'{dataset}-{settings}'}-{part}"
     path, number = RUNS / name, 2
     while path.exists():
         path, number = RUNS / f"{name}-{number}", number + 1
@@ -255,15 +257,15 @@ def extend_run(run: Run, epochs: int) -> Run:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Generator[None]:
-    """Keep other processes from training the run; one that is just being ended is waited for.
+def locked(path: Path, file: str = "run.json") -> Generator[None]:
+    """Keep other processes from training the run in a folder, known by `file`; one that is just ending is waited for.
 
     Raises:
         RunError: If another one trains it.
     """
-    with (path / "run.json").open("r+") as file:
+    with (path / file).open("r+") as opened:
         until = time.monotonic() + LOCK_SECONDS
-        while not _lock(file):
+        while not _lock(opened):
             if time.monotonic() > until:
                 raise RunError(f"{path}: another process trains this run", hint="wait until it has ended, or end it")
             time.sleep(0.1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unetcli.cli.distributing import DistributeOption, MasterOption, NodeRankOption, NodesOption
-from unetcli.cli.options import Device, DeviceOption, JsonOption, OverwriteOption
+from unetcli.cli.options import ALL_FOLDS, Device, DeviceOption, FoldOption, JsonOption, OverwriteOption
+from unetcli.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from unetcli.cli.initial import Initial
-    from unetcli.config import Config
+    from unetcli.cli.planning import Request
     from unetcli.core.spatial import MirrorRule
     from unetcli.data.cases import LabelledImage
-    from unetcli.data.manifest import Manifest
     from unetcli.data.patches import PatchSampler, Share
     from unetcli.engine import Company, Engine
     from unetcli.engine.training import Validate
@@ -48,12 +46,13 @@ def train(
         str | None, typer.Option("--preset", "-p", help="Proven settings; those named like the data if left out.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="YAML file of settings, laid over the preset.")
+        Path | None,
+        typer.Option("--config", "-c", help="YAML file of settings, ours or the model zoo's, laid over the preset."),
     ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="One setting; may be repeated.")
     ] = None,
-    fold: Annotated[int | None, typer.Option(help="Split to validate on, from 0 ('cross_valid_ind').")] = None,
+    fold: FoldOption = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs in all; with --resume it may grow.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, patches and dropout.")] = None,
     amp: Annotated[
@@ -64,7 +63,8 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Run folder to make; one in runs/ if left out.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run folder to go on with, bit for bit from its last checkpoint.")
+        Path | None,
+        typer.Option(help="Run folder, or folder of all folds, to go on with, bit for bit from its last checkpoint."),
     ] = None,
     init_from: Annotated[
         Path | None,
@@ -86,12 +86,15 @@ def train(
 ) -> None:
     """Train a U-Net on a prepared dataset.
 
-    The run folder holds the settings, the metrics of every step, and the last and the best checkpoint.
+    The run folder holds the settings, the metrics of every step, and the last and the best checkpoint
+    ('keep_checkpoint_max'). A settings file of the MindSpore model zoo is translated, and every key is told of.
     Ctrl-C ends training after the running step; --resume RUN goes on from there.
     """
     from unetcli import report
-    from unetcli.cli.distributing import Spread, leave_to, meet
+    from unetcli.cli.distributing import Spread, is_started_among_others, leave_to, meet
     from unetcli.cli.initial import Initial
+    from unetcli.cli.planning import Request
+    from unetcli.folds import is_folds
     from unetcli.runs import locked
 
     precision = amp.value if amp else None
@@ -110,6 +113,13 @@ def train(
         overwrite,
     )
     spread = Spread(distribute, nodes, node_rank, master)
+    if fold == ALL_FOLDS or (resume is not None and is_folds(resume)):
+        from unetcli.cli.folding import train_folds
+
+        if is_started_among_others():
+            raise ConfigError("--fold all: not in a process that is one of several", hint="start it with --distribute")
+        train_folds(request, device.value, spread, as_json=json_report)
+        return
     company = meet(device.value)
     if company is None:
         cluster = spread.cluster(device.value)
@@ -131,40 +141,30 @@ def train(
         raise typer.Exit(130)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asks for, under the names of its options."""
-
-    dataset: Path | None
-    preset: str | None
-    config: Path | None
-    assignments: list[str]
-    fold: int | None
-    epochs: int | None
-    seed: int | None
-    amp: str | None
-    output: Path | None
-    resume: Path | None
-    initial: Initial | None
-    overwrite: bool
-
-
 def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split]:
     """The run to train, made or taken up, and its cases for training and validation."""
+    from unetcli.cli.planning import check_device, plan, settle, take_up
+    from unetcli.cli.selecting import selecting_measures
+    from unetcli.config import translation_of
     from unetcli.data.manifest import load_split
+    from unetcli.files import write_json
     from unetcli.runs import create_run, extend_run
 
     if request.resume is not None:
-        run, folder, manifest = _take_up(request)
+        run, folder, manifest = take_up(request)
     else:
-        resolved, folder, manifest = _settle(request)
-        run = _plan(request, resolved, manifest, num_ranks=num_ranks)
+        resolved, folder, manifest = settle(request)
+        run = plan(request, resolved, manifest, num_ranks=num_ranks)
     _share(run, 0, num_ranks)  # or nobody could train it so
-    _check_device(run.config, device)
+    selecting_measures(run)  # or it would be found out at the first validation
+    check_device(run.config, device)
     cases = load_split(folder, manifest, run.config.data.fold)
     if request.resume is None:  # not earlier: a run that cannot begin must not be made, or it would be the newest
         facts, write = request.initial.take_over(run) if request.initial else (run.facts, None)
-        return create_run(run.path, run.config, facts, write_initial=write), cases
+        run = create_run(run.path, run.config, facts, write_initial=write)
+        if request.config and (translation := translation_of(request.config)):
+            write_json(run.path / "translation.json", translation.facts())
+        return run, cases
     return run if request.epochs is None else extend_run(run, request.epochs), cases
 
 
@@ -181,124 +181,6 @@ def _begin_together(request: Request, device: str, company: Company) -> tuple[Ru
     run = open_run(Path(path))
     folder, manifest = dataset_of(run, request.dataset, otherwise="name its new place")
     return run, load_split(folder, manifest, run.config.data.fold)
-
-
-def _settle(request: Request) -> tuple[Config, Path, Manifest]:
-    """The settings of a new run, with what the dataset fills in, and that dataset."""
-    from unetcli import report
-    from unetcli.config import load_config, preset_names
-    from unetcli.data.manifest import load_manifest, newest_dataset
-    from unetcli.data.resolve import resolve
-
-    preset, file, assignments = request.preset, request.config, request.assignments
-    options = {
-        "data.fold": request.fold,
-        "train.epochs": request.epochs,
-        "train.seed": request.seed,
-        "train.amp": request.amp,
-    }
-    chooses = preset is None and file is None
-    # without a preset the data choose one, so that not all that is assigned can be checked yet
-    known = (
-        [text for text in assignments if text.partition("=")[0].strip() == "data.dataset"] if chooses else assignments
-    )
-    config = load_config(preset, file, known, {} if chooses else options)
-    folder = request.dataset or config.data.dataset
-    if folder is None:
-        folder = newest_dataset()
-        report.say(f"dataset: {folder} (the newest in datasets/)")
-    manifest = load_manifest(folder)
-    if chooses:
-        name = _preset_for(manifest, preset_names())
-        config = load_config(name, None, assignments, options)
-        if name:
-            why = "named like the data" if name in (manifest.kind, manifest.name) else "for any volumes"
-            report.say(f"preset: {name} ({why}; see --preset)")
-    return resolve(config, folder, manifest), folder, manifest
-
-
-def _preset_for(manifest: Manifest, names: Sequence[str]) -> str | None:
-    """The preset of the data's name or source; that for any volumes; or none."""
-    for name in (manifest.name, manifest.kind):
-        if name in names:
-            return name
-    return "volume" if manifest.num_axes == 3 else None
-
-
-def _plan(request: Request, config: Config, manifest: Manifest, *, num_ranks: int) -> Run:
-    """The run to be made; nothing is written yet."""
-    from unetcli import __version__
-    from unetcli.data.manifest import fingerprint, mirror_pairs, split_of
-    from unetcli.errors import ConfigError
-    from unetcli.files import refuse_existing
-    from unetcli.runs import ClassFacts, Run, RunFacts, new_run_path
-
-    split = split_of(manifest, config.data.fold)
-    path = request.output or new_run_path(manifest.name, config.preset, config.data.fold)
-    refuse_existing(path, overwrite=request.overwrite)
-    if path.exists() and not (path / "run.json").is_file():
-        raise ConfigError(f"{path}: is not a run folder, so it is not replaced", hint="name another place for the run")
-    facts = RunFacts(
-        unet_version=__version__,
-        dataset=manifest.name,
-        kind=manifest.kind,
-        dataset_path=config.data.dataset or Path(),
-        fingerprint=fingerprint(manifest),
-        classes=tuple(
-            ClassFacts(index=info.index, name=info.name, value=max(info.source_values)) for info in manifest.classes
-        ),
-        channels=manifest.channels,
-        mirror_pairs=mirror_pairs(manifest),
-        spacing=manifest.spacing if manifest.num_axes == 3 else None,
-        is_resampled=manifest.is_resampled,
-        has_ignored=manifest.has_ignored,
-        num_ranks=num_ranks,
-        train=split.train,
-        validation=split.validation,
-    )
-    return Run(path, config, facts)
-
-
-def _take_up(request: Request) -> tuple[Run, Path, Manifest]:
-    """A run to go on with, and its dataset, which may have moved but must be what it was.
-
-    Raises:
-        RunError: If its last checkpoint has gone, so that to go on would be to train anew over it.
-    """
-    from unetcli.cli.wiring import dataset_of
-    from unetcli.errors import ConfigError, RunError
-    from unetcli.runs import open_run, read_metrics
-
-    path = request.resume or Path()
-    names = ("preset", "config", "fold", "seed", "amp", "output")
-    given = {f"--{name}": getattr(request, name) for name in names}
-    given |= {"--set": request.assignments or None, "--overwrite": request.overwrite or None}
-    given |= {"--init-from": request.initial}
-    if refused := [name for name, value in given.items() if value is not None]:
-        raise ConfigError(
-            f"--resume: {', '.join(refused)} cannot change in a run that is taken up", hint="only --epochs may grow"
-        )
-    run = open_run(path)
-    found = dataset_of(run, request.dataset, otherwise=f"name its new place: unet train DATASET --resume {path}")
-    if not run.last_checkpoint.is_file() and run.metrics_path.is_file():
-        epochs = max((event["epoch"] for event in read_metrics(run.metrics_path)), default=1)
-        if epochs > 1:  # within the first epoch there is none yet
-            raise RunError(
-                f"{run.last_checkpoint}: is missing, though training had come to epoch {epochs}",
-                hint=f"put it back, or train anew with: unet train --config {run.path / 'config.yaml'}",
-            )
-    return run, *found
-
-
-def _check_device(config: Config, device: str) -> None:
-    """That it is there, and can do what is asked of it."""
-    from unetcli.cli.networks import load_engine
-
-    load_engine()
-    from unetcli.engine.device import choose_device
-    from unetcli.engine.precision import check_precision
-
-    check_precision(config, choose_device(device))
 
 
 def _fit(run: Run, cases: Split, device: str, company: Company | None) -> dict[str, Any]:
@@ -334,13 +216,20 @@ def _fit(run: Run, cases: Split, device: str, company: Company | None) -> dict[s
 
             result = engine.fit(batches, _validation(run, cases[1], engine), record, run.path)
         if result.outcome != "interrupted" and company.is_main:
-            keep_for_prediction(run, engine.device)
+            if result.best_score is None:
+                report.say(
+                    f"warning: {config.train.select_by} was undefined in every validation, so there is no best.ckpt; "
+                    "name the last with --checkpoint last, or train with another train.select_by"
+                )
+            else:
+                keep_for_prediction(run, engine.device)
     return {
         "run": str(run.path),
         "outcome": result.outcome,
         "steps": result.step,
         "epochs": result.step // batches.steps_per_epoch,
-        "best_mean_iou": result.best_score,
+        "select_by": config.train.select_by,
+        "best_score": result.best_score,
     }
 
 
@@ -378,10 +267,10 @@ def _validation(run: Run, cases: Sequence[LabelledImage], engine: Engine) -> Val
     """Measures the network as it stands on all cases, which the processes share out."""
     from unetcli.cli.networks import Member
     from unetcli.cli.segmenting import segmenter
-    from unetcli.data.cases import IGNORED
-    from unetcli.evaluation import Measures, evaluate
+    from unetcli.cli.selecting import selecting_measures
+    from unetcli.evaluation import evaluate
 
     segment = segmenter([Member(engine.predict, run.config)], tta=False, cases=cases).case
     names = [info.name for info in run.facts.classes]
-    measures = Measures(ignored=IGNORED if run.facts.has_ignored else None)
+    measures = selecting_measures(run)
     return lambda: evaluate(cases, segment, names, measures, in_turn=engine.company.in_turn).summary()
