@@ -52,6 +52,11 @@ class LabelledCase(Protocol):
         """Where its voxels lie; None for images."""
         ...
 
+    @property
+    def instances(self) -> NDArray[np.int32] | None:
+        """`(*S)` number of the object that each pixel belongs to, 0 for none; None where they are not told apart."""
+        ...
+
 
 Segment = Callable[[LabelledCase], Prediction]
 """The network with its normalisation and tiling; it is given the case since where a voxel lies may matter to it."""
