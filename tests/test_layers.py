@@ -56,6 +56,7 @@ HEAVY = {
     "rich",
     "ruamel.yaml",
     "scipy",
+    "skimage",
 }
 MINDSPORE_IN = {"models", "engine", "data/mindrecord.py", "deployment/runner.py"}
 
