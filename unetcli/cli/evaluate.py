@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unetcli.cli.distributing import DistributeOption, MasterOption, NodeRankOption, NodesOption
 from unetcli.cli.options import (
+    INSTANCES,
     CheckpointOption,
     Device,
     DeviceOption,
@@ -20,6 +21,7 @@ from unetcli.cli.options import (
     RuntimeOption,
     TileOption,
     TtaOption,
+    parse_method,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +51,17 @@ def evaluate(
     distances: Annotated[
         bool, typer.Option("--distances/--no-distances", help="Measure distances of surfaces, in mm, of volumes.")
     ] = True,
+    instances: Annotated[
+        Any,
+        typer.Option(
+            INSTANCES,
+            parser=parse_method,
+            metavar="[METHOD]",
+            help="Tell objects apart by 'watershed' or 'components', and not as the run's settings say; they are "
+            "measured wherever the true ones are known.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = Device.auto,
     runtime: RuntimeOption = RuntimeName.auto,
     distribute: DistributeOption = None,
@@ -61,13 +74,15 @@ def evaluate(
 
     Per case and class: Dice, IoU, precision, recall, specificity, difference of volume; for volumes, in mm, the 95 %
     Hausdorff distance, the average (symmetric) surface distance, and surface Dice; with mean, median, and a
-    bootstrap interval. For ISBI also the model zoo's Dice at its own 388 px, V_Rand and V_Info. Tables, overlays and
-    JSON go into the run.
+    bootstrap interval. For ISBI also the model zoo's Dice at its own 388 px, V_Rand and V_Info. Where the true objects
+    are known, such as nuclei: average precision at an IoU of 0.5 to 0.9, panoptic quality, and how many were merged
+    or split. Tables, overlays and JSON go into the run.
     """
     from unetcli import report
     from unetcli.cli.distributing import Spread, main_first, meet_or_spread, num_own
     from unetcli.cli.networks import open_network
     from unetcli.cli.segmenting import segmenter
+    from unetcli.cli.separating import separation_for
     from unetcli.cli.wiring import labelled_cases, take_run
     from unetcli.data.cases import IGNORED
     from unetcli.evaluation import Measures, one_by_one
@@ -79,6 +94,7 @@ def evaluate(
     spread = Spread(distribute, nodes, node_rank, master)
     company = meet_or_spread(spread, device.value, trained.path / "logs" / "eval")
     cases = labelled_cases(trained, dataset, part.value, otherwise="name its new place with --dataset")
+    separation = separation_for(trained, cases, instances)
     network = main_first(company, lambda: open_network(trained, weights, device.value, runtime.value))
     segment = segmenter([network], tta=tta, tile=tile, overlap=overlap, pairs=facts.mirror_pairs, cases=cases)
     folder = trained.path / "evaluation" / f"{part.value}-{weights.stem}{'-tta' if segment.tta else ''}"
@@ -88,6 +104,7 @@ def evaluate(
         ignored=IGNORED if facts.has_ignored else None,
         zoo_volumes=facts.kind == "luna16",
         membrane=facts.kind == "isbi",
+        separation=separation,
     )
     with report.counting("measuring", num_own(company, len(cases))) as count:
 
