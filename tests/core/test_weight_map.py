@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from unetcli.core.weight_map import balanced_weights, border_weights, separation_weights, two_nearest
+from unetcli.core.weight_map import (
+    balanced_weights,
+    border_weights,
+    narrow_borders,
+    separation_weights,
+    two_nearest,
+)
 
 
 def by_a_loop_over_cells(instances):
@@ -117,3 +123,10 @@ def test_what_cannot_be_is_refused():
             separation_weights(cells, w0=w0, sigma=sigma)
     with pytest.raises(ValueError, match="numbered from 1, got -2"):
         separation_weights(-cells)
+
+
+def test_borders_are_where_cells_touch_or_nearly_do():
+    instances = np.array([[1, 1, 1, 1, 2, 2, 2, 0, 3, 3, 0, 0, 4, 4]], np.int32)
+    expected = [0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
+    np.testing.assert_array_equal(narrow_borders(instances, 2), [np.array(expected, bool)])
+    assert not narrow_borders(instances == 1, 2).any()

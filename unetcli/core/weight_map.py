@@ -108,6 +108,23 @@ def separation_weights(instances: NDArray[np.int32], *, w0: float = W0, sigma: f
     return both
 
 
+def narrow_borders(instances: NDArray[np.int32], width: float) -> NDArray[np.bool_]:
+    """Where cells touch or nearly do: the pixels whose distances to the nearest two cells add up to at most `width`.
+
+    Within a cell the first of the two is 0. So cells that touch have a rim each that is `width` wide, and a gap of n
+    pixels belongs to the border, with what is left of the rims, if n + 1 is at most `width`.
+
+    Args:
+        instances: `(*S)` number of the cell that each pixel belongs to; 0 for none.
+        width: In pixels.
+
+    Returns:
+        `(*S)`; nothing if there are fewer than two cells.
+    """
+    distances = two_nearest(instances)
+    return np.zeros(instances.shape, np.bool_) if distances is None else distances[0] + distances[1] <= width
+
+
 def two_nearest(instances: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
     """The distance of every pixel to the nearest cell and to the second nearest.
 
