@@ -279,7 +279,8 @@ def _found(entry: Mapping[str, Any]) -> tuple[str, str]:
     """The extent of an image and its classes: pages and their shares, or voxels and ml."""
     if "pages" in entry:
         shares = entry["class_shares"].items()
-        return f"{entry['pages']} pages", ", ".join(f"{name} {share:.1%}" for name, share in shares)
+        objects = [f"{entry['num_objects']} objects"] if "num_objects" in entry else []
+        return f"{entry['pages']} pages", ", ".join([*(f"{name} {share:.1%}" for name, share in shares), *objects])
     volumes = entry["volumes_ml"].items()
     if None in entry["volumes_ml"].values():  # the file does not tell the size of its voxels
         volumes = ((name, share) for name, share in entry["class_shares"].items())
