@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "runtimes": {"errors", "files", "framework"},
     "evaluation": {"inference", "core", "errors"},
     "runs": {"config"} | GROUND,
+    "folds": {"config", "runs"} | GROUND,
     "report": {"core"} | GROUND,
     "cli": GROUND
     | {
@@ -35,6 +36,7 @@ MAY_IMPORT = {
         "deployment",
         "engine",
         "evaluation",
+        "folds",
         "inference",
         "installation",
         "launching",

@@ -147,6 +147,8 @@ def epoch_event(epoch, **changes):
         "images_per_second": 16.0,
         "wait_share": 0.012,
         "validation": {"mean_iou": 0.8765},
+        "select_by": "mean_iou",
+        "score": 0.8765,
         "is_best": True,
     } | changes
 
@@ -172,6 +174,16 @@ def test_an_epoch_says_only_what_is_known(capsys):
     assert capsys.readouterr().err == "epoch 1/2   lr 1.00e-03\n"
 
 
+def test_another_measure_that_selects_is_named_and_may_be_undefined(capsys):
+    with report.TrainingDisplay(2, 3, 4) as display:
+        display(epoch_event(1, select_by="classes.cell.dice", score=0.5))
+        display(epoch_event(2, select_by="classes.cell.dice", score=None, is_best=False))
+
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("   classes.cell.dice 0.5000 (best)")
+    assert second.endswith("   classes.cell.dice absent")
+
+
 def test_training_shows_steps_loss_and_last_score_on_a_terminal(capsys, monkeypatch):
     for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "200")):
         monkeypatch.setenv(name, value)
@@ -182,10 +194,17 @@ def test_training_shows_steps_loss_and_last_score_on_a_terminal(capsys, monkeypa
     out, err = capsys.readouterr()
     assert out == ""
     assert "epoch 2/2" in err
-    assert "step 4/6  loss 0.5000  lr 1.00e-03  16.0 img/s  IoU 0.8765" in err
+    assert "step 4/6  loss 0.5000  lr 1.00e-03  16.0 img/s  mean IoU 0.8765" in err
 
 
-OUTCOME = {"run": "runs/a", "outcome": "finished", "steps": 6, "epochs": 2, "best_mean_iou": 0.87654}
+OUTCOME = {
+    "run": "runs/a",
+    "outcome": "finished",
+    "steps": 6,
+    "epochs": 2,
+    "select_by": "mean_iou",
+    "best_score": 0.87654,
+}
 
 
 def test_the_end_of_a_training_says_what_comes_next(capsys):
@@ -198,10 +217,10 @@ def test_the_end_of_a_training_says_what_comes_next(capsys):
 
 
 def test_an_interrupted_training_says_how_to_go_on(capsys):
-    report.show_training(OUTCOME | {"outcome": "interrupted", "best_mean_iou": None}, as_json=False)
+    report.show_training(OUTCOME | {"outcome": "interrupted", "best_score": None}, as_json=False)
 
     err = capsys.readouterr().err
-    assert "no validation yet" in err
+    assert "no best weights yet" in err
     assert "go on with: unet train --resume runs/a" in err
 
 

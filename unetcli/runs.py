@@ -59,6 +59,7 @@ class RunFacts(BaseModel):
         spacing: Median size of a voxel in mm; None for images.
         is_resampled: Whether all volumes were brought to that spacing.
         has_ignored: Whether the labels may hold pixels that do not count.
+        has_instances: Whether the objects of a class are told apart in images.
         num_ranks: Processes that it was begun with, whose patches together make a step.
         train: Ids of the cases trained on.
         validation: Ids of the cases validated on.
@@ -78,6 +79,7 @@ class RunFacts(BaseModel):
     spacing: tuple[float, ...] | None = None
     is_resampled: bool = False
     has_ignored: bool = False
+    has_instances: bool = False
     num_ranks: int = 1
     train: tuple[str, ...]
     validation: tuple[str, ...]
@@ -128,10 +130,11 @@ class Run:
         return self.path / "onnx" / f"{checkpoint.stem}-{sha256(checkpoint)[:16]}-{__version__}.onnx"
 
 
-def new_run_path(dataset: str, preset: str | None, fold: int) -> Path:
-    """A folder in `runs/` that is not there yet, named after what is trained."""
+def new_run_path(dataset: str, preset: str | None, fold: int | None) -> Path:
+    """A folder in `runs/` that is not there yet, named after what is trained: a fold, or all of them if None."""
     settings = preset or "custom"
-    name = f"{settings if settings.startswith(dataset) else f'{dataset}-{settings}'}-fold{fold}"
+    part = "folds" if fold is None else f"fold{fold}"
+    name = f"{settings if settings.startswith(dataset) else f'{dataset}-{settings}'}-{part}"
     path, number = RUNS / name, 2
     while path.exists():
         path, number = RUNS / f"{name}-{number}", number + 1
@@ -200,15 +203,15 @@ def extend_run(run: Run, epochs: int) -> Run:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Generator[None]:
-    """Keep other processes from training the run; one that is just being ended is waited for.
+def locked(path: Path, file: str = "run.json") -> Generator[None]:
+    """Keep other processes from training the run in a folder, known by `file`; one that is just ending is waited for.
 
     Raises:
         RunError: If another one trains it.
     """
-    with (path / "run.json").open("r+") as file:
+    with (path / file).open("r+") as opened:
         until = time.monotonic() + LOCK_SECONDS
-        while not _lock(file):
+        while not _lock(opened):
             if time.monotonic() > until:
                 raise RunError(f"{path}: another process trains this run", hint="wait until it has ended, or end it")
             time.sleep(0.1)

@@ -115,6 +115,11 @@ def test_a_finished_run_goes_on_for_more_epochs_where_its_dataset_has_moved_to(w
         ("--set train.epoch=3", 2, "train.epoch: no such setting\nhint:  did you mean 'epochs'?"),
         ("--set train.epochs=abc", 2, "--set train.epochs: must be a whole number, found 'abc'"),
         ("--preset ibsi", 2, "--preset ibsi: no such preset\nhint:  did you mean 'isbi'?"),
+        (
+            "--set train.select_by=dice",
+            2,
+            "train.select_by: dice: no such measure of isbi\nhint:  known are: pixel_accur",
+        ),
         ("--fold 7", 2, "data.fold: 7, but isbi has 5 folds\nhint:  choose 0 to 4"),
         ("--config nowhere.yaml", 2, "nowhere.yaml: cannot be read"),
         ("-o runs/isbi-custom-fold0", 2, "runs/isbi-custom-fold0: already exists"),

@@ -134,6 +134,8 @@ def test_epochs_are_recorded_with_their_mean_loss_and_scores(plain):
             "epoch": n + 1,
             "step": 4 * n + 4,
             "validation": {"mean_iou": SCORES[n]},
+            "select_by": "mean_iou",
+            "score": SCORES[n],
             "is_best": is_best,
             "best_score": best,
         }

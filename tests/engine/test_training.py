@@ -11,7 +11,7 @@ from mindspore.train import Callback
 
 from unetcli.config import TrainSettings
 from unetcli.engine.training import EpochKeeper, Hooks, Interrupted, Interruption, Progress, Steps
-from unetcli.errors import RunError
+from unetcli.errors import ConfigError, RunError
 
 
 class Loop:
@@ -45,7 +45,7 @@ class Loop:
         score = next(self.scores)
         if score is None:
             raise Interrupted
-        return {"mean_iou": score}
+        return score if isinstance(score, dict) else {"mean_iou": score}
 
     def request_stop(self):
         self.stopped = True
@@ -75,6 +75,35 @@ def test_training_stops_when_patience_has_run_out():
 def test_a_better_score_renews_the_patience():
     loop = Loop([0.5, 0.4, 0.6, 0.5, 0.5, 0.9], epochs=9, patience=2).run()
     assert (loop.progress.step, loop.progress.best_score, loop.keeper.outcome) == (5, 0.6, "stopped early")
+
+
+@pytest.mark.parametrize("name", ["classes.in.dice", "classes.a.b.dice", "dice"])
+def test_the_best_and_patience_go_by_the_measure_that_is_named(name):
+    scores = [
+        {"mean_iou": mean_iou, "dice": dice, "classes": {"in": {"dice": dice}, "a": {}, "a.b": {"dice": dice}}}
+        for mean_iou, dice in ((0.9, 0.1), (0.8, 0.3), (0.7, 0.2), (0.6, 0.3), (0.5, 0.9))
+    ]
+    loop = Loop(scores, epochs=9, patience=2, select_by=name).run()
+    assert [call for call in loop.calls if call.startswith("best")] == ["best 1", "best 2"]
+    assert (loop.progress.step, loop.progress.best_score, loop.keeper.outcome) == (4, 0.3, "stopped early")
+    assert [(event["select_by"], event["score"]) for event in loop.epochs] == [(name, s) for s in (0.1, 0.3, 0.2, 0.3)]
+
+
+def test_an_undefined_measure_never_is_best():
+    scores = [{"dice": value} for value in (None, 0.0, None, 0.5)]
+    loop = Loop(scores, epochs=4, select_by="dice").run()
+    assert [event["is_best"] for event in loop.epochs] == [False, True, False, True]
+    assert [event["best_score"] for event in loop.epochs] == [None, 0.0, 0.0, 0.5]
+
+
+def test_undefined_measures_use_up_the_patience():
+    loop = Loop([{"dice": None}] * 9, epochs=9, patience=2, select_by="dice").run()
+    assert (loop.progress.step, loop.progress.best_score, loop.keeper.outcome) == (2, None, "stopped early")
+
+
+def test_a_measure_that_a_validation_does_not_give_is_refused():
+    with pytest.raises(ConfigError, match=r"train\.select_by: dice, which the validation does not give"):
+        Loop([{"mean_iou": 0.5}], epochs=1, select_by="dice").run()
 
 
 def test_patience_goes_on_counting_where_a_checkpoint_left_it():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ from unetcli.cli.options import (
     TtaOption,
     parse_method,
 )
+from unetcli.errors import ConfigError
 
 if TYPE_CHECKING:
     from unetcli.evaluation import LabelledCase, Prediction
@@ -41,6 +43,10 @@ def evaluate(
     part: Annotated[Part, typer.Option("--split", help="Cases to measure on.")] = Part.validation,
     dataset: Annotated[
         Path | None, typer.Option(help="Dataset folder, where it has moved since training.", show_default=False)
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(help="Another run, to be measured on the same cases and set beside this one.", show_default=False),
     ] = None,
     tta: TtaOption = None,
     tile: TileOption = None,
@@ -76,10 +82,14 @@ def evaluate(
     Hausdorff distance, the average (symmetric) surface distance, and surface Dice; with mean, median, and a
     bootstrap interval. For ISBI also the model zoo's Dice at its own 388 px, V_Rand and V_Info. Where the true objects
     are known, such as nuclei: average precision at an IoU of 0.5 to 0.9, panoptic quality, and how many were merged
-    or split. Tables, overlays and JSON go into the run.
+    or split. Tables, overlays and JSON go into the run. --compare RUN tells by how much this run is better than
+    another, on the cases that both validate on: mean paired difference with a bootstrap interval, and the cases that
+    got worse.
     """
     from unetcli import report
+    from unetcli.cli.comparing import How, compare_runs
     from unetcli.cli.distributing import Spread, main_first, meet_or_spread, num_own
+    from unetcli.cli.folding import Calls, evaluate_folds
     from unetcli.cli.networks import open_network
     from unetcli.cli.segmenting import segmenter
     from unetcli.cli.separating import separation_for
@@ -87,25 +97,46 @@ def evaluate(
     from unetcli.data.cases import IGNORED
     from unetcli.evaluation import Measures, one_by_one
     from unetcli.evaluation import evaluate as measure
+    from unetcli.folds import is_folds
 
+    spread = Spread(distribute, nodes, node_rank, master)
+    if run is not None and is_folds(run):
+        given = {"--checkpoint": checkpoint != "best", "--split": part is not Part.validation, "--tta": tta is not None}
+        given |= {"--tile": tile is not None, "--overlap": overlap is not None, "--tolerance": tolerance != 1.0}
+        given |= {
+            "--compare": compare is not None,
+            INSTANCES: instances is not None,
+            "--no-distances": not distances,
+            "--runtime": runtime is not RuntimeName.auto,
+        }
+        if refused := [name for name, is_given in given.items() if is_given]:
+            raise ConfigError(
+                f"{run}: holds the runs of all folds, which {', '.join(refused)} cannot measure in another way",
+                hint=f"name one of them, such as --run {run / 'fold-0'}",
+            )
+        evaluate_folds(run, Calls(device.value, spread, dataset), as_json=json_report)
+        return
     trained = take_run(run)
     facts = trained.facts
     weights = trained.checkpoint(checkpoint)
-    spread = Spread(distribute, nodes, node_rank, master)
-    company = meet_or_spread(spread, device.value, trained.path / "logs" / "eval")
-    cases = labelled_cases(trained, dataset, part.value, otherwise="name its new place with --dataset")
-    separation = separation_for(trained, cases, instances)
-    network = main_first(company, lambda: open_network(trained, weights, device.value, runtime.value))
-    segment = segmenter([network], tta=tta, tile=tile, overlap=overlap, pairs=facts.mirror_pairs, cases=cases)
-    folder = trained.path / "evaluation" / f"{part.value}-{weights.stem}{'-tta' if segment.tta else ''}"
-    wanted = Measures(
+    measures = Measures(
         distances=distances,
         tolerance=tolerance,
         ignored=IGNORED if facts.has_ignored else None,
-        zoo_volumes=facts.kind == "luna16",
-        membrane=facts.kind == "isbi",
-        separation=separation,
+        separation=separation_for(trained, instances),
     )
+    company = meet_or_spread(spread, device.value, trained.path / "logs" / "eval")
+    if compare is not None:
+        if part is not Part.validation:
+            raise ConfigError(f"--split {part.value}: runs are compared on validation cases", hint="leave --split out")
+        how = How(checkpoint, dataset, tta, tile, overlap, device.value, runtime.value, measures)
+        compare_runs(trained, compare, how, company, as_json=json_report)
+        return
+    cases = labelled_cases(trained, dataset, part.value, otherwise="name its new place with --dataset")
+    network = main_first(company, lambda: open_network(trained, weights, device.value, runtime.value))
+    segment = segmenter([network], tta=tta, tile=tile, overlap=overlap, pairs=facts.mirror_pairs, cases=cases)
+    folder = trained.path / "evaluation" / f"{part.value}-{weights.stem}{'-tta' if segment.tta else ''}"
+    wanted = replace(measures, zoo_volumes=facts.kind == "luna16", membrane=facts.kind == "isbi")
     with report.counting("measuring", num_own(company, len(cases))) as count:
 
         def picture(case: LabelledCase, prediction: Prediction) -> None:

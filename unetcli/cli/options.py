@@ -72,8 +72,35 @@ def parse_method(text: str) -> str:
     return text
 
 
+ALL_FOLDS = "all"
+"""Stands for every fold of the dataset, one run after the other."""
+
+
+def parse_fold(text: str | int) -> str | int:
+    """The number of a fold, or `ALL_FOLDS`.
+
+    Raises:
+        typer.BadParameter: For anything else.
+    """
+    if text == ALL_FOLDS:
+        return ALL_FOLDS
+    if not str(text).isdecimal():
+        raise typer.BadParameter(f"{text!r} is no fold; write its number, from 0, or all")
+    return int(text)
+
+
 RunOption = Annotated[
     Path | None, typer.Option("--run", "-r", help="Run folder; the newest in runs/ if left out.", show_default=False)
+]
+FoldOption = Annotated[
+    Any,
+    typer.Option(
+        "--fold",
+        parser=parse_fold,
+        metavar="N|all",
+        help="Split to validate on, from 0 ('cross_valid_ind'); 'all' trains on each, one run after the other.",
+        show_default=False,
+    ),
 ]
 DeviceOption = Annotated[
     Device,

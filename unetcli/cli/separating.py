@@ -9,9 +9,6 @@ from unetcli.errors import ConfigError
 from unetcli.inference import Separation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from unetcli.data.cases import LabelledImage
     from unetcli.runs import Run
 
 Choice = Literal["run", "watershed", "components"]
@@ -46,13 +43,13 @@ def separation_of(run: Run, method: Choice = "run") -> Separation:
     )
 
 
-def separation_for(run: Run, cases: Sequence[LabelledImage], method: Choice | None) -> Separation | None:
-    """The same for cases to be measured; None where their truth does not tell objects apart.
+def separation_for(run: Run, method: Choice | None = None) -> Separation | None:
+    """The same to be compared with the truth; None where that does not tell objects apart.
 
     Raises:
         ConfigError: If it does not, though a method is asked for.
     """
-    if any(case.instances is not None for case in cases):
+    if run.facts.has_instances:
         return separation_of(run, method or "run")
     if method is not None:
         raise ConfigError(

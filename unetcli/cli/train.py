@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unetcli.cli.distributing import DistributeOption, MasterOption, NodeRankOption, NodesOption
-from unetcli.cli.options import Device, DeviceOption, JsonOption, OverwriteOption
+from unetcli.cli.options import ALL_FOLDS, Device, DeviceOption, FoldOption, JsonOption, OverwriteOption
+from unetcli.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +53,7 @@ def train(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="One setting; may be repeated.")
     ] = None,
-    fold: Annotated[int | None, typer.Option(help="Split to validate on, from 0 ('cross_valid_ind').")] = None,
+    fold: FoldOption = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs in all; with --resume it may grow.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, patches and dropout.")] = None,
     amp: Annotated[
@@ -63,7 +64,8 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Run folder to make; one in runs/ if left out.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run folder to go on with, bit for bit from its last checkpoint.")
+        Path | None,
+        typer.Option(help="Run folder, or folder of all folds, to go on with, bit for bit from its last checkpoint."),
     ] = None,
     device: DeviceOption = Device.auto,
     distribute: DistributeOption = None,
@@ -79,7 +81,8 @@ def train(
     Ctrl-C ends training after the running step; --resume RUN goes on from there.
     """
     from unetcli import report
-    from unetcli.cli.distributing import Spread, leave_to, meet
+    from unetcli.cli.distributing import Spread, is_started_among_others, leave_to, meet
+    from unetcli.folds import is_folds
     from unetcli.runs import locked
 
     precision = amp.value if amp else None
@@ -87,6 +90,13 @@ def train(
         dataset, preset, config, assignments or [], fold, epochs, seed, precision, output, resume, overwrite
     )
     spread = Spread(distribute, nodes, node_rank, master)
+    if fold == ALL_FOLDS or (resume is not None and is_folds(resume)):
+        from unetcli.cli.folding import train_folds
+
+        if is_started_among_others():
+            raise ConfigError("--fold all: not in a process that is one of several", hint="start it with --distribute")
+        train_folds(request, device.value, spread, as_json=json_report)
+        return
     company = meet(device.value)
     if company is None:
         cluster = spread.cluster(device.value)
@@ -116,7 +126,7 @@ class Request:
     preset: str | None
     config: Path | None
     assignments: list[str]
-    fold: int | None
+    fold: int | str | None
     epochs: int | None
     seed: int | None
     amp: str | None
@@ -127,16 +137,18 @@ class Request:
 
 def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split]:
     """The run to train, made or taken up, and its cases for training and validation."""
+    from unetcli.cli.selecting import selecting_measures
     from unetcli.data.manifest import load_split
     from unetcli.runs import create_run, extend_run
 
     if request.resume is not None:
         run, folder, manifest = _take_up(request)
     else:
-        resolved, folder, manifest = _settle(request)
-        run = _plan(request, resolved, manifest, num_ranks=num_ranks)
+        resolved, folder, manifest = settle(request)
+        run = plan(request, resolved, manifest, num_ranks=num_ranks)
     _share(run, 0, num_ranks)  # or nobody could train it so
-    _check_device(run.config, device)
+    selecting_measures(run)  # or it would be found out at the first validation
+    check_device(run.config, device)
     cases = load_split(folder, manifest, run.config.data.fold)
     if request.resume is None:  # not earlier: a run that cannot begin must not be made, or it would be the newest
         return create_run(run.path, run.config, run.facts), cases
@@ -158,7 +170,7 @@ def _begin_together(request: Request, device: str, company: Company) -> tuple[Ru
     return run, load_split(folder, manifest, run.config.data.fold)
 
 
-def _settle(request: Request) -> tuple[Config, Path, Manifest]:
+def settle(request: Request) -> tuple[Config, Path, Manifest]:
     """The settings of a new run, with what the dataset fills in, and that dataset."""
     from unetcli import report
     from unetcli.config import load_config, preset_names
@@ -167,7 +179,7 @@ def _settle(request: Request) -> tuple[Config, Path, Manifest]:
 
     preset, file, assignments = request.preset, request.config, request.assignments
     options = {
-        "data.fold": request.fold,
+        "data.fold": None if request.fold == ALL_FOLDS else request.fold,
         "train.epochs": request.epochs,
         "train.seed": request.seed,
         "train.amp": request.amp,
@@ -200,11 +212,10 @@ def _preset_for(manifest: Manifest, names: Sequence[str]) -> str | None:
     return "volume" if manifest.num_axes == 3 else None
 
 
-def _plan(request: Request, config: Config, manifest: Manifest, *, num_ranks: int) -> Run:
+def plan(request: Request, config: Config, manifest: Manifest, *, num_ranks: int) -> Run:
     """The run to be made; nothing is written yet."""
     from unetcli import __version__
     from unetcli.data.manifest import fingerprint, mirror_pairs, split_of
-    from unetcli.errors import ConfigError
     from unetcli.files import refuse_existing
     from unetcli.runs import ClassFacts, Run, RunFacts, new_run_path
 
@@ -227,6 +238,7 @@ def _plan(request: Request, config: Config, manifest: Manifest, *, num_ranks: in
         spacing=manifest.spacing if manifest.num_axes == 3 else None,
         is_resampled=manifest.is_resampled,
         has_ignored=manifest.has_ignored,
+        has_instances=manifest.has_instances and manifest.num_axes == 2,
         num_ranks=num_ranks,
         train=split.train,
         validation=split.validation,
@@ -241,17 +253,11 @@ def _take_up(request: Request) -> tuple[Run, Path, Manifest]:
         RunError: If its last checkpoint has gone, so that to go on would be to train anew over it.
     """
     from unetcli.cli.wiring import dataset_of
-    from unetcli.errors import ConfigError, RunError
+    from unetcli.errors import RunError
     from unetcli.runs import open_run, read_metrics
 
     path = request.resume or Path()
-    names = ("preset", "config", "fold", "seed", "amp", "output")
-    given = {f"--{name}": getattr(request, name) for name in names}
-    given |= {"--set": request.assignments or None, "--overwrite": request.overwrite or None}
-    if refused := [name for name, value in given.items() if value is not None]:
-        raise ConfigError(
-            f"--resume: {', '.join(refused)} cannot change in a run that is taken up", hint="only --epochs may grow"
-        )
+    refuse_changes(request)
     run = open_run(path)
     found = dataset_of(run, request.dataset, otherwise=f"name its new place: unet train DATASET --resume {path}")
     if not run.last_checkpoint.is_file() and run.metrics_path.is_file():
@@ -264,7 +270,18 @@ def _take_up(request: Request) -> tuple[Run, Path, Manifest]:
     return run, *found
 
 
-def _check_device(config: Config, device: str) -> None:
+def refuse_changes(request: Request) -> None:
+    """Raise `ConfigError` if something is given beside --resume that would make another run of it."""
+    names = ("preset", "config", "fold", "seed", "amp", "output")
+    given = {f"--{name}": getattr(request, name) for name in names}
+    given |= {"--set": request.assignments or None, "--overwrite": request.overwrite or None}
+    if refused := [name for name, value in given.items() if value is not None]:
+        raise ConfigError(
+            f"--resume: {', '.join(refused)} cannot change in a run that is taken up", hint="only --epochs may grow"
+        )
+
+
+def check_device(config: Config, device: str) -> None:
     """That it is there, and can do what is asked of it."""
     from unetcli.cli.networks import load_engine
 
@@ -308,13 +325,20 @@ def _fit(run: Run, cases: Split, device: str, company: Company | None) -> dict[s
 
             result = engine.fit(batches, _validation(run, cases[1], engine), record, run.path)
         if result.outcome != "interrupted" and company.is_main:
-            keep_for_prediction(run, engine.device)
+            if result.best_score is None:
+                report.say(
+                    f"warning: {config.train.select_by} was undefined in every validation, so there is no best.ckpt; "
+                    "name the last with --checkpoint last, or train with another train.select_by"
+                )
+            else:
+                keep_for_prediction(run, engine.device)
     return {
         "run": str(run.path),
         "outcome": result.outcome,
         "steps": result.step,
         "epochs": result.step // batches.steps_per_epoch,
-        "best_mean_iou": result.best_score,
+        "select_by": config.train.select_by,
+        "best_score": result.best_score,
     }
 
 
@@ -352,10 +376,10 @@ def _validation(run: Run, cases: Sequence[LabelledImage], engine: Engine) -> Val
     """Measures the network as it stands on all cases, which the processes share out."""
     from unetcli.cli.networks import Member
     from unetcli.cli.segmenting import segmenter
-    from unetcli.data.cases import IGNORED
-    from unetcli.evaluation import Measures, evaluate
+    from unetcli.cli.selecting import selecting_measures
+    from unetcli.evaluation import evaluate
 
     segment = segmenter([Member(engine.predict, run.config)], tta=False, cases=cases).case
     names = [info.name for info in run.facts.classes]
-    measures = Measures(ignored=IGNORED if run.facts.has_ignored else None)
+    measures = selecting_measures(run)
     return lambda: evaluate(cases, segment, names, measures, in_turn=engine.company.in_turn).summary()

@@ -41,12 +41,27 @@ def dataset_of(run: Run, dataset: Path | None, *, otherwise: str) -> tuple[Path,
     hint = f"prepare it as it was, or {otherwise}"
     if dataset is None and not folder.exists():
         raise DataError(f"{folder}: the dataset that {run.path} was trained on is no longer there", hint=hint)
+    return folder, check_dataset(folder, run.path, run.facts.fingerprint, hint=hint)
+
+
+def check_dataset(folder: Path, run: Path, known: str, *, hint: str) -> Manifest:
+    """The manifest of a dataset that must be the one of a fingerprint.
+
+    Args:
+        folder: The dataset.
+        run: Whose dataset it must be.
+        known: The fingerprint of that.
+        hint: What to do if it is another.
+
+    Raises:
+        RunError: If it is another dataset by now.
+    """
     manifest = load_manifest(folder)
-    if fingerprint(manifest) != run.facts.fingerprint:
+    if fingerprint(manifest) != known:
         raise RunError(
-            f"{folder}: is not the dataset that {run.path} was trained on (its cases or classes differ)", hint=hint
+            f"{folder}: is not the dataset that {run} was trained on (its cases or classes differ)", hint=hint
         )
-    return folder, manifest
+    return manifest
 
 
 def labelled_cases(run: Run, dataset: Path | None, part: str, *, otherwise: str) -> tuple[LabelledImage, ...]:

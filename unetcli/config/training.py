@@ -99,8 +99,16 @@ class TrainSettings(Section):
     )
     seed: int = Field(default=1, ge=0, description="Of weights, patches, augmentation and dropout.")
     validate_every: int = Field(default=1, ge=1, description="Epochs between validations ('eval_interval').")
+    select_by: str = Field(
+        default="mean_iou",
+        min_length=1,
+        description="The measure of the validation that chooses best.ckpt, by its dotted name, such as "
+        "foreground_dice or classes.nucleus.dice; the highest is best.",
+    )
     patience: int | None = Field(
-        default=None, ge=1, description="Validations without a better mean IoU before training stops; never if unset."
+        default=None,
+        ge=1,
+        description="Validations without a better measure, as select_by says, before training stops; never if unset.",
     )
     workers: int = Field(default=1, ge=1, le=64, description="Threads that make patches.")
 

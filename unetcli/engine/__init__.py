@@ -144,13 +144,13 @@ class Engine:
         """Train through `Model` up to `train.epochs`, from the step of a loaded training checkpoint or from 0.
 
         After every epoch `folder` holds `last.ckpt`, from which training goes on bit for bit, and after
-        every validation with a higher `mean_iou` than before `best.ckpt`, the weights alone. Ctrl-C or
+        every validation with a higher `train.select_by` than before `best.ckpt`, the weights alone. Ctrl-C or
         SIGTERM ends training after the running step, with `last.ckpt` written. Where several processes train
         together the main one writes and records; gradients are averaged, and all stop after the same step.
 
         Args:
             batches: Training batches by step.
-            validate: Measures the network as it stands; returns values by name, `mean_iou` among them.
+            validate: Measures the network as it stands; returns values by name, `train.select_by` among them.
             record: Takes a mapping for every step and epoch, told apart by `event`.
             folder: Where the checkpoints are kept.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mindspore import train
 
-from unetcli.errors import RunError
+from unetcli.errors import ConfigError, RunError, suggestion
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -73,7 +73,7 @@ class Progress:
     Attributes:
         step: Steps done.
         closed_epochs: Epochs that are validated and recorded.
-        best_score: Highest mean IoU so far.
+        best_score: Highest value so far of the measure that the run is selected by.
         stale: Validations since then.
         loss_sum: Of the steps since the last closed epoch.
     """
@@ -141,7 +141,7 @@ class EpochKeeper(train.Callback):
     """Counts steps and epochs, watches the loss, validates, saves and stops.
 
     Args:
-        settings: Validation interval, patience.
+        settings: Validation interval, patience, and the measure that both the best and patience go by.
         rates: Learning rate of every step.
         batches: What is trained on.
         progress: Where the run stands; updated in place.
@@ -242,8 +242,9 @@ class EpochKeeper(train.Callback):
         scores = self._hooks.validate() if is_last or epoch % settings.validate_every == 0 else None
         is_best = False
         if scores is not None:
-            score = float(scores["mean_iou"])
-            is_best = progress.best_score is None or score > progress.best_score
+            score = score_of(scores, settings.select_by)
+            # an undefined measure tells nothing of the weights, so it never is best
+            is_best = score is not None and (progress.best_score is None or score > progress.best_score)
             progress.stale = 0 if is_best else progress.stale + 1
             if is_best:
                 progress.best_score = score
@@ -267,9 +268,36 @@ class EpochKeeper(train.Callback):
             "images_per_second": images / (busy + waited) if busy else None,
             "wait_share": waited / (busy + waited) if busy else None,
             "validation": dict(scores) if scores is not None else None,
+            "select_by": self._settings.select_by,
+            "score": score_of(scores, self._settings.select_by) if scores is not None else None,
             "is_best": is_best,
             "best_score": self._progress.best_score,
         }
+
+
+def score_of(scores: Mapping[str, Any], name: str) -> float | None:
+    """The value of a measure by its dotted name; None where it is undefined.
+
+    Raises:
+        ConfigError: If the validation does not give it.
+    """
+    found = _values(scores, name)
+    if not found:
+        raise ConfigError(
+            f"train.select_by: {name}, which the validation does not give", hint=suggestion(name, map(str, scores))
+        )
+    return None if found[0] is None else float(found[0])
+
+
+def _values(scores: Mapping[str, Any], name: str) -> list[Any]:
+    """What a dotted name may mean; the name of a class may have dots of its own."""
+    found: list[Any] = []
+    for part, value in scores.items():
+        if not isinstance(value, Mapping):
+            found += [value] if part == name else []
+        elif name.startswith(f"{part}."):
+            found += _values(value, name.removeprefix(f"{part}."))
+    return found
 
 
 def _loss_of(outputs: Any) -> float:

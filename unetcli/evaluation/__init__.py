@@ -1,12 +1,17 @@
 """A set of cases through the network and through the measures; what `eval` shows and training selects by."""
 
 from unetcli.evaluation.agreement import Agreement, compare
+from unetcli.evaluation.comparison import CasePair, Comparison, pair_cases
+from unetcli.evaluation.folds import over_folds
 from unetcli.evaluation.measuring import CaseResult, LabelledCase, Measures, Prediction, Segment, evaluate, one_by_one
 from unetcli.evaluation.results import Evaluation, Value
+from unetcli.evaluation.selection import dotted, selectable
 
 __all__ = [
     "Agreement",
+    "CasePair",
     "CaseResult",
+    "Comparison",
     "Evaluation",
     "LabelledCase",
     "Measures",
@@ -14,6 +19,10 @@ __all__ = [
     "Segment",
     "Value",
     "compare",
+    "dotted",
     "evaluate",
     "one_by_one",
+    "over_folds",
+    "pair_cases",
+    "selectable",
 ]

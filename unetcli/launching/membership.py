@@ -13,6 +13,7 @@ from typing import TextIO
 
 from unetcli.launching.exchange import VARIABLE, Exchange
 from unetcli.launching.place import place_of
+from unetcli.launching.succession import ATTENDED
 
 _CONTROL = re.compile(r"[\x1b\r]")
 """In what is drawn on a terminal and drawn over again."""
@@ -22,18 +23,20 @@ _CONTROL = re.compile(r"[\x1b\r]")
 def membership() -> Generator[list[str] | None]:
     """Around the whole program; gives its arguments, or None for those of the command line.
 
-    Does nothing more in a process that `launch` has not started.
+    A process that is attended to ends with its attendant. Nothing more is done in one that `launch` has not started.
 
     The first worker writes to the terminal or the pipes of the launcher. Every process leaves at once where the
     launcher is gone, or where it fails itself: the end of a process that others wait for would wait for them.
     """
+    if handle := os.environ.pop(ATTENDED, None):
+        _leave_with(int(handle))
     place = place_of(os.environ)
     if place is None or VARIABLE not in os.environ:
         yield None
         return
     exchange = Exchange(Path(os.environ[VARIABLE]))
     launcher = exchange.read_launcher()
-    _leave_with(launcher.alive)
+    _leave_with(os.open(launcher.alive, os.O_RDONLY | os.O_NONBLOCK))
     exchange.begin(place.name)
     if launcher.cores and place.role == "worker" and hasattr(os, "sched_setaffinity"):  # which macOS has not
         os.sched_setaffinity(0, launcher.cores[place.device])
@@ -100,16 +103,16 @@ class Shown:
         return self._screen.errors
 
 
-def _leave_with(pipe: str) -> None:
-    """Let the kernel end this process when the launcher, which holds the other end of the pipe, has ended.
+def _leave_with(handle: int) -> None:
+    """Let the kernel end this process when the one that holds the other end of the pipe has ended.
 
     Not a thread that waits for it: MindSpore holds Python's lock as long as it waits for other processes.
     """
     import fcntl  # which Windows has not, where nothing is launched either
 
-    handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     fcntl.fcntl(handle, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(handle, fcntl.F_SETFL, fcntl.fcntl(handle, fcntl.F_GETFL) | os.O_ASYNC)  # ends it by SIGIO
+    flags = fcntl.fcntl(handle, fcntl.F_GETFL)
+    fcntl.fcntl(handle, fcntl.F_SETFL, flags | os.O_NONBLOCK | os.O_ASYNC)  # ends it by SIGIO
     with contextlib.suppress(BlockingIOError):  # it is there, and has nothing to say
         os.read(handle, 1)
         os._exit(1)

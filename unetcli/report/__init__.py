@@ -132,7 +132,7 @@ class TrainingDisplay:
         self._num_epochs = num_epochs
         self._steps_per_epoch = steps_per_epoch
         self._batch_size = batch_size
-        self._score: float | None = None
+        self._score: str | None = None
         self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -161,7 +161,7 @@ class TrainingDisplay:
             self._show_epoch(event)
 
     def _show_step(self, event: Mapping[str, Any]) -> None:
-        score = "" if self._score is None else f"  IoU {self._score:.4f}"
+        score = "" if self._score is None else f"  {self._score}"
         status = (
             f"loss {event['loss']:.4f}  lr {event['learning_rate']:.2e}  "
             f"{self._batch_size / event['seconds']:.1f} img/s{score}"
@@ -179,10 +179,15 @@ class TrainingDisplay:
             parts.append(f"{event['images_per_second']:.1f} img/s")
             parts.append(f"waiting for data {event['wait_share']:.1%}")
         if event["validation"] is not None:
-            self._score = event["validation"]["mean_iou"]
-            best = " (best)" if event["is_best"] else ""
-            parts.append(f"mean IoU {self._score:.4f}{best}")
+            self._score = score_text(event["select_by"], event["score"])
+            parts.append(self._score + (" (best)" if event["is_best"] else ""))
         self._console.print("   ".join(parts), markup=False, soft_wrap=True)
+
+
+def score_text(name: str, value: float | None) -> str:
+    """A measure that a run is selected by, with its value."""
+    shown = "mean IoU" if name == "mean_iou" else name
+    return f"{shown} {_text(value) if value is None else f'{value:.4f}'}"
 
 
 def show_training(outcome: Mapping[str, Any], *, as_json: bool) -> None:
@@ -191,8 +196,8 @@ def show_training(outcome: Mapping[str, Any], *, as_json: bool) -> None:
         emit_json(outcome)
         return
     run = shlex.quote(outcome["run"])
-    score = outcome["best_mean_iou"]
-    best = "no validation yet" if score is None else f"best mean IoU {score:.4f}"
+    score = outcome["best_score"]
+    best = "no best weights yet" if score is None else f"best {score_text(outcome['select_by'], score)}"
     say(f"{outcome['outcome']} after {outcome['epochs']} epochs ({outcome['steps']} steps), {best}")
     say(
         f"go on with: unet train --resume {run}"
