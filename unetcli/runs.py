@@ -168,8 +168,21 @@ def open_run(path: Path | None) -> Run:
     return Run(path, config, facts)
 
 
+def fold_folders(path: Path) -> list[Path]:
+    """The runs `fold-0`, `fold-1` and so on in a folder, by their number; none if it is no folder of folds."""
+    found = [file.parent for file in path.glob("fold-*/run.json")]
+    numbered = {int(number): folder for folder in found if (number := folder.name.removeprefix("fold-")).isdecimal()}
+    return [numbered[number] for number in sorted(numbered)]
+
+
 def _read_facts(path: Path) -> RunFacts:
     facts_path = path / "run.json"
+    if not facts_path.is_file() and (folds := fold_folders(path)):
+        names = ", ".join(folder.name for folder in folds)
+        raise RunError(
+            f"{path}: holds the runs of several folds ({names}), and one is needed",
+            hint=f"name one of them, such as {folds[0]}",
+        )
     if not facts_path.is_file():
         raise RunError(f"{path}: not a run folder (no run.json in it)", hint="name one that 'unet train' has made")
     try:

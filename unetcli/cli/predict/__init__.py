@@ -36,7 +36,10 @@ def predict(
     run: Annotated[
         list[Path] | None,
         typer.Option(
-            "--run", "-r", help="Run folder; the newest in runs/ if left out. Several are averaged.", show_default=False
+            "--run",
+            "-r",
+            help="Run folder, or the folder of all folds; the newest in runs/ if left out. Several are averaged.",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks; created if missing.")] = Path(
@@ -107,10 +110,10 @@ def predict(
     from unetcli.cli.predict.batches import do_all, plan_masks, raise_failures
     from unetcli.cli.predict.wishes import Asked, computed
     from unetcli.cli.separating import separation_of
-    from unetcli.cli.wiring import take_run
+    from unetcli.cli.wiring import take_runs
     from unetcli.inference import Cleaning
 
-    runs = [take_run(path) for path in run or [None]]
+    runs = take_runs(run)
     for each in runs:
         each.checkpoint(checkpoint)
     foreground = tuple(range(1, len(runs[0].facts.classes))) if keep_largest else ()
