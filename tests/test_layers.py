@@ -58,6 +58,7 @@ HEAVY = {
     "rich",
     "ruamel.yaml",
     "scipy",
+    "skimage",
 }
 MINDSPORE_IN = {"models", "engine", "data/mindrecord.py", "deployment/runner.py"}
 

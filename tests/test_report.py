@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -13,9 +13,12 @@ import pytest
 
 from unetcli import report
 from unetcli.core.geometry import Geometry
+from unetcli.core.matching import ObjectCounts
 from unetcli.core.metrics import count
 from unetcli.core.surface import SurfaceMeasures
 from unetcli.evaluation import CaseResult, Evaluation, Prediction
+from unetcli.inference import Instances
+from unetcli.report import overlays
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +36,7 @@ class Case:
     image: np.ndarray
     labels: np.ndarray
     geometry: Geometry | None = None
+    instances: np.ndarray | None = None
 
 
 def make_result(name, labels, predicted):
@@ -406,7 +410,7 @@ def test_the_overlay_of_a_volume_without_faults_shows_where_most_is(tmp_path, vo
 
     report.write_overlay(Case("right", case.image, labels), Prediction(labels), tmp_path)
 
-    assert report._most(labels) == (2, 1, 3)
+    assert overlays._most(labels) == (2, 1, 3)
     assert cv2.imread(str(tmp_path / "right.png")).shape == (4 + 3 + 3, 10, 3)
 
 
@@ -477,3 +481,75 @@ def test_masks_and_failures_as_json(capsys):
     report.show_predictions([DONE], {"b.tif": "not an image"}, as_json=True)
 
     assert json.loads(capsys.readouterr().out) == {"done": [DONE], "failed": {"b.tif": "not an image"}}
+
+
+# objects
+
+
+def object_counts(**values):
+    return ObjectCounts(num_found=(values.pop("found"),) * 9, **values)
+
+
+@pytest.fixture
+def with_objects():
+    """Two cases of one class of objects, of which the second has a merged pair."""
+    of_cases = (
+        object_counts(found=2, num_true=2, num_predicted=2, num_matched=2, iou_sum=1.8),
+        object_counts(found=0, num_true=2, num_predicted=1, num_merged=2),
+    )
+    cases = (
+        replace(make_result(name, [[0, 1]], [[0, 1]]), objects=(counts,))
+        for name, counts in zip("ab", of_cases, strict=True)
+    )
+    return Evaluation(("background", "nucleus"), tuple(cases), object_classes=("nucleus",))
+
+
+def test_objects_are_shown_of_all_cases_and_over_them(with_objects, tmp_path, capsys):
+    report.show_evaluation(with_objects, tmp_path, as_json=False)
+    rows = [cells_of(line) for line in capsys.readouterr().out.splitlines()]
+    for row in (
+        ["num_true_objects", "4"],
+        ["num_merged_objects", "2"],
+        ["average_precision_50", "0.4000"],
+        ["panoptic_quality", "0.5143"],
+        ["average_precision_50", "0.5000", "0.5000", "0.0000 to 1.0000", "2"],
+        ["segmentation_quality", "0.9000", "0.9000", "absent", "1"],
+    ):
+        assert row in rows
+    assert ["instances"] not in [row[:1] for row in rows]
+
+
+def test_objects_are_in_the_files(with_objects, tmp_path, capsys):
+    report.show_evaluation(with_objects, tmp_path, as_json=True)
+    report.save_evaluation(with_objects, tmp_path)
+    saved = json.loads((tmp_path / "summary.json").read_text())
+    assert saved["instances"]["mean_average_precision"] == 0.4
+    assert saved["object_statistics"]["recognition_quality"]["num_cases"] == 2
+    assert json.loads(capsys.readouterr().out) == saved | {"folder": str(tmp_path)}
+    with (tmp_path / "cases.csv").open() as file:
+        assert [row["num_merged_objects"] for row in csv.DictReader(file)] == ["0", "2"]
+
+
+def test_without_objects_nothing_is_said_of_them(result, tmp_path, capsys):
+    report.show_evaluation(result, tmp_path, as_json=False)
+    report.save_evaluation(result, tmp_path)
+    assert "objects" not in capsys.readouterr().out
+    assert "object" not in (tmp_path / "summary.json").read_text()
+
+
+def test_an_overlay_outlines_true_objects_green_and_found_ones_magenta(tmp_path):
+    true = np.array([[0, 1, 1, 2], [0, 1, 1, 2], [0, 1, 1, 0]], np.int32)
+    found = np.array([[0, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]], np.int32)
+    case = Case("cells", np.zeros((1, 3, 4), np.uint8), (true > 0).astype(np.uint8), instances=true)
+    prediction = Prediction((found > 0).astype(np.uint8), instances=Instances(found, np.array([0, 1], np.uint8)))
+
+    report.write_overlay(case, prediction, tmp_path)
+
+    picture = cv2.imread(str(tmp_path / "cells.png"))
+    assert picture.shape == (3, 12, 3)
+    green, magenta, white, black = [80, 255, 80], [255, 80, 255], [255] * 3, [0] * 3
+    assert picture[:, 8:].tolist() == [
+        [black, white, green, green],
+        [black, white, white, green],
+        [black, green, green, magenta],
+    ]

@@ -81,6 +81,7 @@ class RunFacts(BaseModel):
         spacing: Median size of a voxel in mm; None for images.
         is_resampled: Whether all volumes were brought to that spacing.
         has_ignored: Whether the labels may hold pixels that do not count.
+        has_instances: Whether the objects of a class are told apart in images.
         num_ranks: Processes that it was begun with, whose patches together make a step.
         initial: Where its first weights came from; None if they were drawn.
         train: Ids of the cases trained on.
@@ -101,6 +102,7 @@ class RunFacts(BaseModel):
     spacing: tuple[float, ...] | None = None
     is_resampled: bool = False
     has_ignored: bool = False
+    has_instances: bool = False
     num_ranks: int = 1
     initial: InitialFacts | None = None
     train: tuple[str, ...]
@@ -222,8 +224,21 @@ def open_run(path: Path | None) -> Run:
     return Run(path, config, facts)
 
 
+def fold_folders(path: Path) -> list[Path]:
+    """The runs `fold-0`, `fold-1` and so on in a folder, by their number; none if it is no folder of folds."""
+    found = [file.parent for file in path.glob("fold-*/run.json")]
+    numbered = {int(number): folder for folder in found if (number := folder.name.removeprefix("fold-")).isdecimal()}
+    return [numbered[number] for number in sorted(numbered)]
+
+
 def _read_facts(path: Path) -> RunFacts:
     facts_path = path / "run.json"
+    if not facts_path.is_file() and (folds := fold_folders(path)):
+        names = ", ".join(folder.name for folder in folds)
+        raise RunError(
+            f"{path}: holds the runs of several folds ({names}), and one is needed",
+            hint=f"name one of them, such as {folds[0]}",
+        )
     if not facts_path.is_file():
         raise RunError(f"{path}: not a run folder (no run.json in it)", hint="name one that 'unet train' has made")
     try:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetcli.core.splits import block_folds, random_folds, zoo_folds
+from unetcli.core.splits import block_folds, random_folds, random_part, zoo_folds
 
 
 def test_zoo_folds_of_30_slices_are_those_of_the_zoo():
@@ -109,3 +109,28 @@ def test_random_folds_that_do_not_fit_are_refused():
         random_folds(3, 3, groups=["a", "a", "b"])
     with pytest.raises(ValueError, match="a group for each of the 3 cases, got 2"):
         random_folds(3, 2, groups=["a", "b"])
+
+
+@given(n=st.integers(2, 100), seed=st.integers(0, 9), data=st.data())
+def test_a_part_has_as_many_cases_as_asked_for(n, seed, data):
+    num_drawn = data.draw(st.integers(1, n - 1))
+    train, validation = random_part(n, num_drawn, seed)
+    assert len(validation) == num_drawn
+    assert sorted(train + validation) == list(range(n))
+    assert random_part(n, num_drawn, seed) == (train, validation)
+
+
+def test_a_part_leaves_groups_whole():
+    groups = ["a", "b", "a", "c", "b", "a"]
+    for seed in range(9):
+        train, validation = random_part(6, 3, seed, groups)
+        assert len(validation) == 3
+        assert not {groups[i] for i in train} & {groups[i] for i in validation}
+    with pytest.raises(ValueError, match="groups of cases that stay together make 0 validation cases, not 1"):
+        random_part(4, 1, groups=["a", "a", "b", "b"])
+
+
+@pytest.mark.parametrize("num_drawn", [0, 3, 4])
+def test_a_part_is_neither_nothing_nor_all(num_drawn):
+    with pytest.raises(ValueError, match=rf"must be in \[1, 2\] for 3 cases, got {num_drawn}"):
+        random_part(3, num_drawn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -164,6 +164,35 @@ def test_a_changed_byte_is_found_though_mindrecord_reads_it(folder, manifest, st
     assert len(load_cases(folder, manifest, ["slice-000", "slice-001", "slice-003"])) == 3
     with pytest.raises(DataError, match="case slice-002 is not what was written"):
         load_cases(folder, manifest, ["slice-002"])
+
+
+def test_objects_and_weights_are_known_by_their_hashes(tmp_path, stack):
+    cases = tuple(
+        replace(case, instances=case.labels.astype(np.int32), weights=np.full((8, 9), 0.5, np.float32))
+        for case in stack.cases
+    )
+    manifest = describe_isbi(replace(stack, cases=cases), "isbi", "block", 2)
+    known = manifest.cases[2]
+    assert known.instances_sha256 == content_hash(cases[2].instances)
+    assert known.weights_sha256 == content_hash(cases[2].weights)
+    changed = known.model_copy(update={"instances_sha256": "0" * 64})
+    other = manifest.model_copy(update={"cases": (*manifest.cases[:2], changed, *manifest.cases[3:])})
+    assert fingerprint(other) != fingerprint(manifest)
+    write_dataset(tmp_path / "cells", manifest, cases, overwrite=False)
+    (case,) = load_cases(tmp_path / "cells", manifest, ["slice-002"])
+    np.testing.assert_array_equal(case.instances, cases[2].instances)
+    with pytest.raises(DataError, match="case slice-002 is not what was written"):
+        load_cases(tmp_path / "cells", other, ["slice-002"])
+
+
+def test_a_manifest_of_before_there_were_objects_is_read(tmp_path, manifest):
+    content = manifest.model_dump(mode="json")
+    for name in ("has_instances", "weight_map"):
+        del content[name]
+    for case in content["cases"]:
+        del case["instances_sha256"], case["weights_sha256"]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert load_manifest(tmp_path) == manifest
 
 
 def test_types_are_part_of_the_manifest(manifest):

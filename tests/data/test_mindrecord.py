@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -104,3 +106,30 @@ def test_a_renamed_file_is_a_data_error(path):
 def test_an_existing_file_is_not_written_over(path, cases):
     with pytest.raises(DataError, match="cannot be written"):
         write_cases(path, cases)
+
+
+@pytest.mark.parametrize("num_objects", [0, 3, 300, 70000])
+def test_objects_and_weights_come_back_bit_for_bit(tmp_path, rng, num_objects):
+    instances = rng.integers(0, num_objects + 1, (9, 7)).astype(np.int32)
+    weights = rng.random((9, 7), np.float32)
+    case = replace(make_case("a", np.uint8, rng), instances=instances, weights=weights)
+    write_cases(tmp_path / "cases.mindrecord", [case])
+    (read,) = read_cases(tmp_path / "cases.mindrecord", ["a"])
+    assert_same(read, case)
+    assert (read.instances.dtype, read.weights.dtype) == (np.int32, np.float32)
+    np.testing.assert_array_equal(read.instances, instances)
+    np.testing.assert_array_equal(read.weights, weights)
+
+
+def test_cases_without_objects_are_written_as_they_always_were(path):
+    (read,) = read_cases(path, ["slice-000"])
+    assert read.instances is None
+    assert read.weights is None
+    assert set(next(mindrecord._rows(path))) == set(mindrecord.SCHEMA)
+
+
+def test_cases_that_differ_in_what_they_hold_are_refused(tmp_path, rng):
+    cases = [make_case(name, np.uint8, rng) for name in "ab"]
+    cases[1] = replace(cases[1], weights=np.ones((9, 7), np.float32))
+    with pytest.raises(ValueError, match="b and a have not the same of them"):
+        write_cases(tmp_path / "cases.mindrecord", cases)

@@ -26,6 +26,7 @@ from unetcli.inference import (
     symmetries_of,
 )
 from unetcli.inference.blending import piece_bytes
+from unetcli.inference.instances import BYTES_PER_PIXEL
 
 TILES = TilePlan.with_share((96, 256, 256), 0.5, "gaussian", 4)
 VOLUME = Work((1, 400, 512, 512), np.dtype(np.int16), 4)
@@ -72,6 +73,29 @@ print(json.dumps({
 }))
 """
 
+SEPARATE_AN_IMAGE = """
+import json, resource
+from pathlib import Path
+import numpy as np
+from unetcli.inference import Separation, separate
+
+def peak():
+    status = Path("/proc/self/status")
+    if status.is_file():  # as above
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+y, x = np.indices((2048, 2048), np.int16)
+labels = (np.hypot(y % 24 - 12, x % 22 - 11) < 12).astype(np.uint8)  # discs that touch
+del y, x
+scores = np.zeros((3, *labels.shape), np.float32)
+before = peak()
+separate(labels, scores, Separation((1,), method="components"))
+first = peak()
+separate(labels, scores, Separation((1,), method="watershed", distance=4))
+print(json.dumps([first - before, peak() - before]))
+"""
+
 
 def test_a_volume_of_512_x_512_x_400_with_4_classes_keeps_within_2_gb(tmp_path):
     command = [sys.executable, "-c", SEGMENT_A_VOLUME, str(tmp_path / "volume")]
@@ -111,6 +135,23 @@ def test_cleaning_takes_the_place_of_the_slab_and_the_batch():
 
     assert plan.scratch_bytes > plan.sums_bytes + plan.batch_bytes
     assert plan.peak_bytes == 300_000_000 + 3 * VOXELS + plan.scratch_bytes
+
+
+def test_objects_are_told_apart_beside_all_else():
+    work = Work((1, 3000, 4000), np.dtype(np.uint8), 2, keeps_scores=True)
+    tiles = TilePlan.with_share((256, 256), 0.5, "gaussian", 4)
+    without, within = (plan_memory(each, tiles, COST) for each in (work, replace(work, separates=True)))
+
+    assert within.objects_bytes == 45 * 3000 * 4000
+    assert within.peak_bytes == without.peak_bytes + within.objects_bytes
+    assert "objects 540 MB" in within.describe()[1]
+
+
+def test_what_telling_objects_apart_takes_is_within_the_plan(tmp_path):
+    (tmp_path / "separate.py").write_text(SEPARATE_AN_IMAGE)
+    done = subprocess.run([sys.executable, tmp_path / "separate.py"], capture_output=True, text=True, check=True)
+    for taken in json.loads(done.stdout):
+        assert taken <= BYTES_PER_PIXEL * 2048 * 2048
 
 
 def test_writing_takes_the_place_of_the_slab_where_its_copies_are_more():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+import tomllib
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,12 @@ def test_only_what_this_system_needs_is_asked_for():
     assert set(packages.optional) == {"openvino"}
     assert packages.module("opencv-python-headless") == "cv2"
     assert packages.module("simpleitk") == "SimpleITK"
+
+
+def test_every_package_that_is_asked_for_is_imported_by_a_name_that_there_is():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    packages = read_packages(project["dependencies"], project["requires-python"], lambda _: "1")
+    assert [name for name in packages.required if find_spec(packages.module(name)) is None] == []
 
 
 def test_a_version_that_does_not_fit_is_a_problem_with_the_line_that_mends_it():

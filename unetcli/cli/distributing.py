@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
+from unetcli.cli.options import INSTANCES, METHODS, OF_THE_RUN
 from unetcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,16 +28,18 @@ ALL = "all"
 
 
 class DistributingCommand(TyperCommand):
-    """A command whose `--distribute` may stand without a number."""
+    """A command whose `--distribute` may stand without a number, and whose `--instances` without a method."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the number of all devices where none is given."""
+        """Put what stands for all devices, or for the run's own method, where none is given."""
         filled: list[str] = []
         for place, text in enumerate(args):
             filled.append(text)
             following = args[place + 1] if place + 1 < len(args) else ""
             if text == FLAG and not following.isdecimal():
                 filled.append(ALL)
+            elif text == INSTANCES and following not in METHODS:
+                filled.append(OF_THE_RUN)
         return super().parse_args(ctx, filled)
 
 

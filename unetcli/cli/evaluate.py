@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unetcli.cli.distributing import DistributeOption, MasterOption, NodeRankOption, NodesOption
 from unetcli.cli.options import (
+    INSTANCES,
     CheckpointOption,
     Device,
     DeviceOption,
@@ -20,6 +22,7 @@ from unetcli.cli.options import (
     RuntimeOption,
     TileOption,
     TtaOption,
+    parse_method,
 )
 from unetcli.errors import ConfigError
 
@@ -54,6 +57,17 @@ def evaluate(
     distances: Annotated[
         bool, typer.Option("--distances/--no-distances", help="Measure distances of surfaces, in mm, of volumes.")
     ] = True,
+    instances: Annotated[
+        Any,
+        typer.Option(
+            INSTANCES,
+            parser=parse_method,
+            metavar="[METHOD]",
+            help="Tell objects apart by 'watershed' or 'components', and not as the run's settings say; they are "
+            "measured wherever the true ones are known.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = Device.auto,
     runtime: RuntimeOption = RuntimeName.auto,
     distribute: DistributeOption = None,
@@ -66,9 +80,11 @@ def evaluate(
 
     Per case and class: Dice, IoU, precision, recall, specificity, difference of volume; for volumes, in mm, the 95 %
     Hausdorff distance, the average (symmetric) surface distance, and surface Dice; with mean, median, and a
-    bootstrap interval. For ISBI also the model zoo's Dice at its own 388 px, V_Rand and V_Info. Tables, overlays and
-    JSON go into the run. --compare RUN tells by how much this run is better than another, on the cases that both
-    validate on: mean paired difference with a bootstrap interval, and the cases that got worse.
+    bootstrap interval. For ISBI also the model zoo's Dice at its own 388 px, V_Rand and V_Info. Where the true objects
+    are known, such as nuclei: average precision at an IoU of 0.5 to 0.9, panoptic quality, and how many were merged
+    or split. Tables, overlays and JSON go into the run. --compare RUN tells by how much this run is better than
+    another, on the cases that both validate on: mean paired difference with a bootstrap interval, and the cases that
+    got worse.
     """
     from unetcli import report
     from unetcli.cli.comparing import How, compare_runs
@@ -76,6 +92,7 @@ def evaluate(
     from unetcli.cli.folding import Calls, evaluate_folds
     from unetcli.cli.networks import open_network
     from unetcli.cli.segmenting import segmenter
+    from unetcli.cli.separating import separation_for
     from unetcli.cli.wiring import labelled_cases, take_run
     from unetcli.data.cases import IGNORED
     from unetcli.evaluation import Measures, one_by_one
@@ -88,6 +105,7 @@ def evaluate(
         given |= {"--tile": tile is not None, "--overlap": overlap is not None, "--tolerance": tolerance != 1.0}
         given |= {
             "--compare": compare is not None,
+            INSTANCES: instances is not None,
             "--no-distances": not distances,
             "--runtime": runtime is not RuntimeName.auto,
         }
@@ -101,11 +119,16 @@ def evaluate(
     trained = take_run(run)
     facts = trained.facts
     weights = trained.checkpoint(checkpoint)
+    measures = Measures(
+        distances=distances,
+        tolerance=tolerance,
+        ignored=IGNORED if facts.has_ignored else None,
+        separation=separation_for(trained, instances),
+    )
     company = meet_or_spread(spread, device.value, trained.path / "logs" / "eval")
     if compare is not None:
         if part is not Part.validation:
             raise ConfigError(f"--split {part.value}: runs are compared on validation cases", hint="leave --split out")
-        measures = Measures(distances=distances, tolerance=tolerance, ignored=IGNORED if facts.has_ignored else None)
         how = How(checkpoint, dataset, tta, tile, overlap, device.value, runtime.value, measures)
         compare_runs(trained, compare, how, company, as_json=json_report)
         return
@@ -113,13 +136,7 @@ def evaluate(
     network = main_first(company, lambda: open_network(trained, weights, device.value, runtime.value))
     segment = segmenter([network], tta=tta, tile=tile, overlap=overlap, pairs=facts.mirror_pairs, cases=cases)
     folder = trained.path / "evaluation" / f"{part.value}-{weights.stem}{'-tta' if segment.tta else ''}"
-    wanted = Measures(
-        distances=distances,
-        tolerance=tolerance,
-        ignored=IGNORED if facts.has_ignored else None,
-        zoo_volumes=facts.kind == "luna16",
-        membrane=facts.kind == "isbi",
-    )
+    wanted = replace(measures, zoo_volumes=facts.kind == "luna16", membrane=facts.kind == "isbi")
     with report.counting("measuring", num_own(company, len(cases))) as count:
 
         def picture(case: LabelledCase, prediction: Prediction) -> None:

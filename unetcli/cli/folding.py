@@ -17,6 +17,7 @@ from unetcli.cli.wiring import check_dataset
 from unetcli.data.manifest import fingerprint
 from unetcli.errors import ConfigError, DataError, RunError
 from unetcli.evaluation import over_folds
+from unetcli.evaluation.folds import STATISTICS
 from unetcli.files import refuse_existing
 from unetcli.folds import (
     Folds,
@@ -216,7 +217,7 @@ def _show(folds: Folds, summary: Mapping[str, Any], *, as_json: bool) -> None:
     rows = [
         [name.removeprefix("classes."), of["mean"], of["sd"], *(of["folds"].get(fold) for fold in measured)]
         for name, of in summary["measures"].items()
-        if not name.startswith("statistics.") or name.split(".")[-2] in OF_CASES
+        if not name.startswith(STATISTICS) or name.split(".")[-2] in OF_CASES
     ]
     title = f"{summary['num_measured']} of {summary['num_folds']} folds"
     table(title, ["measure", "mean", "sd", *measured], rows)

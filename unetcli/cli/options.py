@@ -54,6 +54,24 @@ def parse_bytes(text: str | int) -> int:
     return int(float(match[1]) * unit)
 
 
+INSTANCES = "--instances"
+METHODS = ("watershed", "components")
+"""To tell objects apart by."""
+OF_THE_RUN = "run"
+"""Stands for the method in the settings of the run."""
+
+
+def parse_method(text: str) -> str:
+    """A method to tell objects apart by, or `OF_THE_RUN`.
+
+    Raises:
+        typer.BadParameter: For anything else.
+    """
+    if text not in (*METHODS, OF_THE_RUN):
+        raise typer.BadParameter(f"{text!r} is no way to tell objects apart; write {' or '.join(METHODS)}, or nothing")
+    return text
+
+
 ALL_FOLDS = "all"
 """Stands for every fold of the dataset, one run after the other."""
 

@@ -104,6 +104,7 @@ def plan(request: Request, config: Config, manifest: Manifest, *, num_ranks: int
         spacing=manifest.spacing if manifest.num_axes == 3 else None,
         is_resampled=manifest.is_resampled,
         has_ignored=manifest.has_ignored,
+        has_instances=manifest.has_instances and manifest.num_axes == 2,
         num_ranks=num_ranks,
         train=split.train,
         validation=split.validation,

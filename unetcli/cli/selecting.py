@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unetcli.cli.separating import separation_for
 from unetcli.data.cases import IGNORED
 from unetcli.errors import ConfigError
 from unetcli.evaluation import Measures, selectable
@@ -22,7 +23,12 @@ def selecting_measures(run: Run) -> Measures:
     classes = [info.name for info in facts.classes]
     ignored = IGNORED if facts.has_ignored else None
     plain = Measures(ignored=ignored)
-    more = Measures(ignored=ignored, zoo_volumes=facts.kind == "luna16", membrane=facts.kind == "isbi")
+    more = Measures(
+        ignored=ignored,
+        zoo_volumes=facts.kind == "luna16",
+        membrane=facts.kind == "isbi",
+        separation=separation_for(run),
+    )
     has_scores = run.config.model.ndim == 2
     if wanted in selectable(classes, plain, has_scores=has_scores):
         return plain

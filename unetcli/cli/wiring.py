@@ -8,9 +8,11 @@ from unetcli.cli.distributing import say_before
 from unetcli.cli.networks import load_engine
 from unetcli.data.manifest import fingerprint, load_cases, load_manifest
 from unetcli.errors import DataError, RunError
-from unetcli.runs import RUNS, open_run
+from unetcli.folds import is_folds, open_folds
+from unetcli.runs import RUNS, fold_folders, open_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from unetcli.data.cases import LabelledImage
@@ -23,6 +25,42 @@ def take_run(path: Path | None) -> Run:
     run = open_run(path)
     say_before(f"run: {run.path}{'' if path else f' (the newest in {RUNS}/)'}")
     return run
+
+
+def take_runs(paths: Sequence[Path] | None) -> list[Run]:
+    """The runs of folders, or the newest in `runs/`; a folder of folds stands for the runs of all of them.
+
+    Which they are is said, and that they are averaged where they are several.
+
+    Raises:
+        RunError: If one cannot be read, or a fold has not begun.
+    """
+    if not paths:
+        return [take_run(None)]
+    runs: list[Run] = []
+    for path in paths:
+        if folds := _folds_of(path):
+            runs += map(open_run, folds)
+            say_before(f"run: {path} (its folds {', '.join(folder.name for folder in folds)})")
+        else:
+            runs.append(take_run(path))
+    if len(runs) > 1:
+        say_before(f"averaging {len(runs)} runs")
+    return runs
+
+
+def _folds_of(path: Path) -> list[Path]:
+    """The runs of all folds in a folder; none if it is itself a run."""
+    if not is_folds(path):
+        return [] if (path / "run.json").is_file() else fold_folders(path)
+    folders = [path / name for name in open_folds(path).facts.runs]
+    missing = [folder.name for folder in folders if not (folder / "run.json").is_file()]
+    if missing:
+        raise RunError(
+            f"{path}: not all of its folds have begun; there is no {', '.join(missing)}",
+            hint=f"go on with: unet train --resume {path}, or name single folds",
+        )
+    return folders
 
 
 def dataset_of(run: Run, dataset: Path | None, *, otherwise: str) -> tuple[Path, Manifest]:

@@ -283,6 +283,17 @@ class InferenceSettings(Section):
     tta: bool = Field(
         default=False, description="Average over the flips of an image, and in 2D over its quarter turns."
     )
+    instances: Literal["watershed", "components"] = Field(
+        default="watershed",
+        description="How objects are told apart in images: connected 'components', or by 'watershed' parted where they "
+        "are narrow, or along the class 'border' where there is one.",
+    )
+    instance_min_size: int = Field(
+        default=15, ge=0, description="Least pixels of an object; smaller ones are left out."
+    )
+    instance_distance: int = Field(
+        default=4, ge=1, description="Least distance in pixels of the middles of two objects, for 'watershed'."
+    )
 
     @field_validator("tile_size", mode="before")
     @classmethod

@@ -71,18 +71,48 @@ def random_folds(
     Raises:
         ValueError: If there are fewer than 2 folds, or more than groups, or `groups` is not of length `n`.
     """
+    shuffled = _shuffled_groups(n, seed, groups)
+    _check(len(shuffled), num_folds, "cases" if len(shuffled) == n else "groups")
+    validation: list[list[int]] = [[] for _ in range(num_folds)]
+    for group in sorted(shuffled, key=len, reverse=True):
+        min(validation, key=len).extend(group)
+    return tuple((tuple(sorted(set(range(n)) - set(fold))), tuple(sorted(fold))) for fold in validation)
+
+
+def random_part(n: int, num_drawn: int, seed: int = 12345, groups: Sequence[Hashable] | None = None) -> Fold:
+    """One fold that validates on so many cases, drawn at random, the same for the same seed, and that parts no group.
+
+    The groups are shuffled, and each goes to validation unless there would be too many cases then.
+
+    Args:
+        n: Number of cases.
+        num_drawn: Cases to validate on.
+        seed: Of `numpy.random.default_rng`.
+        groups: The group of each case, such as its patient; every case is its own if left out.
+
+    Raises:
+        ValueError: If no case or all would be drawn, no groups add up to so many, or `groups` is not of length `n`.
+    """
+    if not 1 <= num_drawn < n:
+        raise ValueError(f"the number of validation cases must be in [1, {n - 1}] for {n} cases, got {num_drawn}")
+    drawn: list[int] = []
+    for group in _shuffled_groups(n, seed, groups):
+        if len(drawn) + len(group) <= num_drawn:
+            drawn.extend(group)
+    if len(drawn) < num_drawn:
+        raise ValueError(f"groups of cases that stay together make {len(drawn)} validation cases, not {num_drawn}")
+    return tuple(sorted(set(range(n)) - set(drawn))), tuple(sorted(drawn))
+
+
+def _shuffled_groups(n: int, seed: int, groups: Sequence[Hashable] | None) -> list[list[int]]:
+    """The cases of each group, the groups in random order."""
     members: defaultdict[Hashable, list[int]] = defaultdict(list)
     for index, group in enumerate(range(n) if groups is None else groups):
         members[group].append(index)
     if sum(map(len, members.values())) != n:
         raise ValueError(f"there must be a group for each of the {n} cases, got {len(groups or ())}")
-    _check(len(members), num_folds, "cases" if len(members) == n else "groups")
     drawn = np.random.default_rng(seed).permutation(len(members))
-    shuffled = [list(members.values())[i] for i in drawn]
-    validation: list[list[int]] = [[] for _ in range(num_folds)]
-    for group in sorted(shuffled, key=len, reverse=True):
-        min(validation, key=len).extend(group)
-    return tuple((tuple(sorted(set(range(n)) - set(fold))), tuple(sorted(fold))) for fold in validation)
+    return [list(members.values())[i] for i in drawn]
 
 
 def _check(n: int, num_folds: int, what: str = "cases") -> None:

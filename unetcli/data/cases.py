@@ -27,9 +27,12 @@ class LabelledImage:
         geometry: Where its voxels lie; None for images.
         statistics: Of the intensities of each channel, where they are known already.
         points: `(n, 1 + len(S))` int32 some pixels that are not background: class and index; None if not known yet.
+        instances: `(*S)` int32, which object each pixel belongs to: 0 for none, every object another number from 1;
+            None where objects are not told apart.
+        weights: `(*S)` float32, how much each pixel counts in training; None where all count the same.
 
     Raises:
-        ValueError: If the shapes do not fit each other, or the labels are not uint8.
+        ValueError: If the shapes do not fit each other, or an array is of another type.
     """
 
     id: str
@@ -38,12 +41,19 @@ class LabelledImage:
     geometry: Geometry | None = None
     statistics: tuple[ChannelStatistics, ...] | None = None
     points: NDArray[np.int32] | None = None
+    instances: NDArray[np.int32] | None = None
+    weights: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim not in (3, 4) or self.image.shape[1:] != self.labels.shape:
             raise ValueError(f"image must be (C, *S) and labels (*S), got {self.image.shape} and {self.labels.shape}")
         if self.labels.dtype != np.uint8:
             raise ValueError(f"labels must be uint8, got {self.labels.dtype}")
+        for name, array, dtype in (("instances", self.instances, np.int32), ("weights", self.weights, np.float32)):
+            if array is not None and (array.shape != self.labels.shape or array.dtype != dtype):
+                raise ValueError(
+                    f"{name} must be {self.labels.shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}"
+                )
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
@@ -62,6 +72,12 @@ def content_hash(array: NDArray[Any]) -> str:
     digest = hashlib.sha256(f"{little.dtype.str} {little.shape} ".encode())
     digest.update(little.data)
     return digest.hexdigest()
+
+
+def case_hashes(case: LabelledImage) -> dict[str, Any]:
+    """The hashes of what a case holds, None for what it does not, by the names that the manifest has for them."""
+    arrays = {"image": case.image, "labels": case.labels, "instances": case.instances, "weights": case.weights}
+    return {f"{name}_sha256": None if array is None else content_hash(array) for name, array in arrays.items()}
 
 
 def class_shares(labels: NDArray[np.uint8], num_classes: int) -> tuple[float, ...]:

@@ -15,14 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from unetcli.core.geometry import Geometry
 from unetcli.core.normalization import ChannelStatistics
-from unetcli.data.cases import LabelledImage, content_hash
+from unetcli.data.cases import LabelledImage, case_hashes
 from unetcli.data.formats.volume_masks import map_volume
 from unetcli.data.mindrecord import read_cases
 from unetcli.errors import ConfigError, DataError
 from unetcli.files import write_json
 
 Triple = tuple[float, float, float]
-Kind = Literal["isbi", "luna16", "msd", "folder"]
+Kind = Literal["isbi", "luna16", "msd", "folder", "nuclei", "coco"]
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 CASES_FILE = "cases.mindrecord"
@@ -89,11 +89,19 @@ class CaseFiles(Record):
     statistics: tuple[CaseStatistics, ...]
 
 
+class WeightMapFacts(Record):
+    """How the weights of pixels were computed; see `unetcli.core.weight_map.border_weights`."""
+
+    w0: float
+    sigma: float
+
+
 class Case(Record):
     """One image with its labels: what it is called, and what it must contain.
 
     Cases of one `group` (a patient, a specimen) must not be parted by a split. `shape` is `(C, *S)`;
-    `class_shares` has a share of the pixels for each class. `files` is None where the cases lie in a MindRecord file.
+    `class_shares` has a share of the pixels for each class. The hashes of instances and weights are None where there
+    are none. `files` is None where the cases lie in a MindRecord file.
     """
 
     id: str
@@ -101,6 +109,8 @@ class Case(Record):
     shape: tuple[int, ...]
     image_sha256: str
     labels_sha256: str
+    instances_sha256: str | None = None
+    weights_sha256: str | None = None
     class_shares: tuple[float, ...]
     files: CaseFiles | None = None
 
@@ -118,7 +128,8 @@ class Manifest(Record):
     `spacing` is the size of a pixel in `unit`, in the order of the axes; the median one where cases differ, and that of
     all if `is_resampled`, which a volume must then be brought to before a network sees it.
     Pixels of the value `unetcli.data.cases.IGNORED` are neither learned from nor measured; `has_ignored` says whether
-    there may be any.
+    there may be any. `has_instances` says whether the objects of a class are told apart, and `weight_map` how much
+    each pixel counts, where the cases hold that.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -128,6 +139,8 @@ class Manifest(Record):
     channels: tuple[str, ...] = Field(min_length=1)
     num_axes: Literal[2, 3] = 2
     has_ignored: bool = False
+    has_instances: bool = False
+    weight_map: WeightMapFacts | None = None
     spacing: tuple[float, ...] | None = None
     unit: str | None = None
     is_resampled: bool = False
@@ -234,9 +247,12 @@ def newest_dataset(root: Path = Path("datasets")) -> Path:
 
 def fingerprint(manifest: Manifest) -> str:
     """SHA-256 of the classes and of every case's content, by which a run knows its data again."""
+    hashes = [
+        (case.image_sha256, case.labels_sha256, case.instances_sha256, case.weights_sha256) for case in manifest.cases
+    ]
     content = {
         "classes": [info.model_dump(mode="json") for info in manifest.classes],
-        "cases": [[case.image_sha256, case.labels_sha256] for case in manifest.cases],
+        "cases": [[value for value in each if value is not None] for each in hashes],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -262,8 +278,8 @@ def load_cases(folder: Path, manifest: Manifest, ids: Collection[str]) -> tuple[
 def _recorded_cases(path: Path, known: Mapping[str, Case], ids: Collection[str]) -> tuple[LabelledImage, ...]:
     cases = read_cases(path, ids)
     for case in cases:
-        hashes = (content_hash(case.image), content_hash(case.labels))
-        if hashes != (known[case.id].image_sha256, known[case.id].labels_sha256):
+        found = case_hashes(case)
+        if found != {name: getattr(known[case.id], name) for name in found}:
             raise DataError(
                 f"{path}: case {case.id} is not what was written (its hash differs from the manifest's)",
                 hint="the file is damaged or of another dataset; prepare it again with --overwrite",

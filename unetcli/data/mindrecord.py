@@ -21,10 +21,12 @@ from unetcli.errors import DataError
 
 SCHEMA = {
     "id": {"type": "string"},
-    "layout": {"type": "string"},  # JSON: type and shape of the image
+    "layout": {"type": "string"},  # JSON: type and shape of the image; type of the instances if there are any
     "image": {"type": "bytes"},
     "labels": {"type": "bytes"},
 }
+MORE = {"instances": {"type": "bytes"}, "weights": {"type": "bytes"}}
+"""Columns of a file whose cases have them; files of version 0.4 have neither."""
 LARGEST_PAGE = 1 << 28
 """Bytes that MindRecord allows for a page, and so for a row."""
 _ROW_OVERHEAD = 64
@@ -40,9 +42,11 @@ def write_cases(path: Path, cases: Sequence[LabelledImage]) -> None:
 
     Raises:
         DataError: If a case is larger than a MindRecord page can be, or the file cannot be written.
+        ValueError: If some cases have instances or weights and others have not.
     """
     from mindspore.mindrecord import FileWriter
 
+    schema = SCHEMA | _more(cases)
     largest = max(cases, key=_row_bytes)
     page = _rounded_up(max(_row_bytes(largest), 1 << 15))
     if page > LARGEST_PAGE:
@@ -55,7 +59,7 @@ def write_cases(path: Path, cases: Sequence[LabelledImage]) -> None:
         writer = FileWriter(str(path), shard_num=1)
         writer.set_page_size(page)
         writer.set_header_size(_rounded_up((1 << 14) + _HEADER_PER_PAGE * len(cases)))
-        writer.add_schema(SCHEMA, "images with their labels")
+        writer.add_schema(schema, "images with their labels")
         for case in cases:
             writer.write_raw_data([_row(case)])
         writer.commit()
@@ -95,13 +99,19 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _row(case: LabelledImage) -> dict[str, Any]:
     image = _little_endian(case.image)
-    layout = {"dtype": image.dtype.str, "shape": list(image.shape)}
-    return {
+    layout: dict[str, Any] = {"dtype": image.dtype.str, "shape": list(image.shape)}
+    row: dict[str, Any] = {
         "id": case.id,
-        "layout": json.dumps(layout),
         "image": image.tobytes(),
         "labels": np.ascontiguousarray(case.labels).tobytes(),
     }
+    if case.instances is not None:
+        instances = _little_endian(case.instances.astype(np.min_scalar_type(case.instances.max(initial=0))))
+        layout["instances"] = instances.dtype.str
+        row["instances"] = instances.tobytes()
+    if case.weights is not None:
+        row["weights"] = _little_endian(case.weights).tobytes()
+    return row | {"layout": json.dumps(layout)}
 
 
 def _case(path: Path, row: dict[str, Any]) -> LabelledImage:
@@ -109,7 +119,14 @@ def _case(path: Path, row: dict[str, Any]) -> LabelledImage:
         layout = json.loads(row["layout"])
         image = np.frombuffer(row["image"], np.dtype(layout["dtype"])).reshape(layout["shape"])
         labels = np.frombuffer(row["labels"], np.uint8).reshape(image.shape[1:])
-        return LabelledImage(str(row["id"]), image, labels)
+        instances = weights = None
+        if "instances" in row:
+            stored = np.frombuffer(row["instances"], np.dtype(layout["instances"]))
+            instances = stored.astype(np.int32).reshape(labels.shape)
+            instances.setflags(write=False)
+        if "weights" in row:
+            weights = np.frombuffer(row["weights"], "<f4").reshape(labels.shape).view(np.float32)
+        return LabelledImage(str(row["id"]), image, labels, instances=instances, weights=weights)
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}: case {row['id']} is damaged ({error})", hint=_REPREPARE) from error
 
@@ -119,7 +136,17 @@ def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _row_bytes(case: LabelledImage) -> int:
-    return case.image.nbytes + case.labels.nbytes + _ROW_OVERHEAD
+    more = sum(array.nbytes for array in (case.instances, case.weights) if array is not None)
+    return case.image.nbytes + case.labels.nbytes + more + _ROW_OVERHEAD
+
+
+def _more(cases: Sequence[LabelledImage]) -> dict[str, dict[str, str]]:
+    """The columns that these cases need beside those of all."""
+    columns = {name: type_ for name, type_ in MORE.items() if getattr(cases[0], name) is not None}
+    for case in cases:
+        if {name for name in MORE if getattr(case, name) is not None} != columns.keys():
+            raise ValueError(f"instances and weights: {case.id} and {cases[0].id} have not the same of them")
+    return columns
 
 
 def _rounded_up(size: int) -> int:

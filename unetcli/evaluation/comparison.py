@@ -10,8 +10,12 @@ import numpy as np
 from unetcli.core.paired import PairedDifference, paired_difference
 from unetcli.evaluation.results import SEED, Evaluation, Value, to_value
 
-HIGHER_IS_BETTER = ("dice", "iou", "precision", "recall", "specificity", "surface_dice", "pixel_accuracy", "dice_388")
-LOWER_IS_BETTER = ("hd95_mm", "asd_mm", "assd_mm")
+HIGHER_IS_BETTER = (
+    *("dice", "iou", "precision", "recall", "specificity", "surface_dice", "pixel_accuracy", "dice_388"),
+    *("average_precision", "average_precision_50", "average_precision_75"),
+    *("panoptic_quality", "segmentation_quality", "recognition_quality"),
+)
+LOWER_IS_BETTER = ("hd95_mm", "asd_mm", "assd_mm", "num_merged_objects", "num_split_objects")
 """Last parts of the names of measures of a case; others, such as volumes, are not better for being more or less."""
 
 BY = "foreground_dice"

@@ -10,6 +10,8 @@ from unetcli.evaluation.selection import dotted
 
 OF_STATISTICS = "mean"
 """The number that is taken of the statistics over the cases of a fold."""
+STATISTICS = ("statistics.", "object_statistics.")
+"""How the names of these statistics begin."""
 
 
 def over_folds(evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -19,7 +21,7 @@ def over_folds(evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[s
     tells how much the result depends on the split, and is no interval for the mean.
 
     Args:
-        evaluations: For each fold what an evaluation gave: measures of all cases, and `statistics` over them.
+        evaluations: For each fold what an evaluation gave: measures of all cases, and statistics over them.
 
     Returns:
         By the dotted name of the measure: `mean`, `sd` (None for fewer than two folds), `num_folds` in which it is
@@ -37,7 +39,7 @@ def _measures(evaluation: Mapping[str, Any]) -> dict[str, float | None]:
         for name, value in named.items()
         if name != "num_cases"
         and (value is None or isinstance(value, int | float))
-        and (not name.startswith("statistics.") or name.endswith(f".{OF_STATISTICS}"))
+        and (not name.startswith(STATISTICS) or name.endswith(f".{OF_STATISTICS}"))
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from unetcli.core import metrics
 from unetcli.core.boundary import boundary_scores
 from unetcli.core.geometry import Geometry
+from unetcli.core.matching import ObjectCounts
 from unetcli.core.surface import SurfaceMeasures, measure_surfaces
+from unetcli.evaluation.objects import compare_objects
 from unetcli.evaluation.results import CaseResult, Evaluation, Value, to_value
+from unetcli.inference import Instances, Separation, separate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,10 +26,12 @@ class Prediction:
     Args:
         labels: `(*S)` uint8 class of every pixel.
         scores: `(K, *S)` float32; None where they were too large to keep.
+        instances: Its objects; None where they were not told apart.
     """
 
     labels: NDArray[np.uint8]
     scores: NDArray[np.float32] | None = None
+    instances: Instances | None = None
 
 
 class LabelledCase(Protocol):
@@ -50,6 +55,11 @@ class LabelledCase(Protocol):
     @property
     def geometry(self) -> Geometry | None:
         """Where its voxels lie; None for images."""
+        ...
+
+    @property
+    def instances(self) -> NDArray[np.int32] | None:
+        """`(*S)` number of the object that each pixel belongs to, 0 for none; None where they are not told apart."""
         ...
 
 
@@ -82,6 +92,8 @@ class Measures:
         zoo_volumes: Add the Dice by which the model zoo measures its 3D U-Net.
         membrane: Add what the ISBI 2012 stack is measured by: the zoo's Dice at 388 px, V_Rand and V_Info. Class 1 is
             then the inside of a cell.
+        separation: How objects are told apart in what was found, to be compared with the true ones of the cases that
+            have them; None to leave that out.
     """
 
     distances: bool = False
@@ -89,6 +101,7 @@ class Measures:
     ignored: int | None = None
     zoo_volumes: bool = False
     membrane: bool = False
+    separation: Separation | None = None
 
 
 OVERLAP = Measures()
@@ -115,13 +128,13 @@ def evaluate(
         in_turn: What does the work of each case.
 
     Raises:
-        ValueError: If there are no cases, or membranes are to be measured and there are labels only.
+        ValueError: If there are no cases, or membranes or objects are to be measured and there are labels only.
     """
     if not cases:
         raise ValueError("there is no case to evaluate")
 
     def measure(case: LabelledCase) -> dict[str, Any]:
-        prediction = segment(case)
+        prediction = _separated(case, segment(case), measures)
         result = _measure(case, prediction, len(classes), measures)
         if on_case is not None:
             on_case(case, prediction)
@@ -130,13 +143,21 @@ def evaluate(
     found = in_turn(cases, measure)
     extra = _membrane([each["cells"] for each in found], [case.labels for case in cases]) if measures.membrane else {}
     results = tuple(CaseResult.from_facts(each["result"]) for each in found)
-    return Evaluation(tuple(classes), results, extra, measures.zoo_volumes)
+    object_classes = tuple(classes[index] for index in measures.separation.objects) if measures.separation else ()
+    return Evaluation(tuple(classes), results, extra, measures.zoo_volumes, object_classes)
 
 
-def _scores(prediction: Prediction) -> NDArray[np.float32]:
+def _scores(prediction: Prediction, what: str = "membranes") -> NDArray[np.float32]:
     if prediction.scores is None:
-        raise ValueError("membranes are measured by scores, and there are labels only")
+        raise ValueError(f"{what} are measured by scores, and there are labels only")
     return prediction.scores
+
+
+def _separated(case: LabelledCase, prediction: Prediction, wanted: Measures) -> Prediction:
+    """The prediction with its objects, where there are true ones to compare them with."""
+    if wanted.separation is None or case.instances is None:
+        return prediction
+    return replace(prediction, instances=separate(prediction.labels, _scores(prediction, "objects"), wanted.separation))
 
 
 def _measure(case: LabelledCase, prediction: Prediction, num_classes: int, wanted: Measures) -> CaseResult:
@@ -150,7 +171,15 @@ def _measure(case: LabelledCase, prediction: Prediction, num_classes: int, wante
         zoo_dice_388=None if small is None else metrics.zoo_dice(*small),
         voxel_volume=geometry.voxel_volume if geometry else None,
         surfaces=_surfaces(case, prediction.labels, num_classes, wanted),
+        objects=_objects(case, prediction, wanted),
     )
+
+
+def _objects(case: LabelledCase, prediction: Prediction, wanted: Measures) -> tuple[ObjectCounts, ...]:
+    if wanted.separation is None or case.instances is None or prediction.instances is None:
+        return ()
+    classes = wanted.separation.objects
+    return compare_objects(case.instances, case.labels, prediction.instances, classes, ignored=wanted.ignored)
 
 
 def _surfaces(

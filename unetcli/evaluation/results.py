@@ -11,11 +11,10 @@ import numpy as np
 
 from unetcli.core import metrics
 from unetcli.core.bootstrap import mean_interval
+from unetcli.core.matching import ObjectCounts
 from unetcli.core.metrics import Counts
 from unetcli.core.surface import SurfaceMeasures
-
-Value = float | None
-"""A measure; None where it is undefined, such as the Dice of a class that is nowhere."""
+from unetcli.evaluation.objects import Value, object_measures, total
 
 SEED = 0
 """Of the resampling behind intervals, so that the same cases always give the same."""
@@ -32,6 +31,7 @@ class CaseResult:
         zoo_dice_388: The same at the zoo's own size.
         voxel_volume: mm3 of a voxel; None for images.
         surfaces: Of each class but the background; empty where they were not asked for or have no meaning in mm.
+        objects: Of each class that objects are of; empty where they were not asked for or the truth has none.
     """
 
     id: str
@@ -40,6 +40,7 @@ class CaseResult:
     zoo_dice_388: Value = None
     voxel_volume: Value = None
     surfaces: tuple[SurfaceMeasures, ...] = ()
+    objects: tuple[ObjectCounts, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """All of it as plain values and arrays, to be given to another process."""
@@ -50,6 +51,7 @@ class CaseResult:
             "zoo_dice_388": self.zoo_dice_388,
             "voxel_volume": self.voxel_volume,
             "surfaces": [asdict(each) for each in self.surfaces],
+            "objects": [asdict(each) for each in self.objects],
         }
 
     @classmethod
@@ -57,12 +59,17 @@ class CaseResult:
         """The result of which these are the facts."""
         result = cls(**facts)
         surfaces = tuple(SurfaceMeasures(**each) for each in facts["surfaces"])
-        return replace(result, counts=Counts(*facts["counts"]), surfaces=surfaces)
+        objects = tuple(ObjectCounts(**each | {"num_found": tuple(each["num_found"])}) for each in facts["objects"])
+        return replace(result, counts=Counts(*facts["counts"]), surfaces=surfaces, objects=objects)
 
     @property
     def foreground_dice(self) -> Value:
         """Mean Dice of the classes but the background; of those that are in the case or its prediction."""
         return mean(map(to_value, metrics.dice(self.counts)[1:]))
+
+    def of_objects(self) -> dict[str, Value]:
+        """The measures of all objects of all classes, by name; none where there are no true ones to compare with."""
+        return object_measures(total(self.objects)) if self.objects else {}
 
     def by_class(self) -> list[dict[str, Value]]:
         """The measures of each of the K classes, by name; distances and volumes only where they are in mm."""
@@ -108,13 +115,15 @@ class Evaluation:
     """All cases together, with `classes` the names of the K classes.
 
     `membrane` has V_Rand and V_Info with their parts and thresholds where they were asked for; None if the truth
-    has no cell. `zoo_volumes` adds the Dice by which the model zoo measures its 3D U-Net.
+    has no cell. `zoo_volumes` adds the Dice by which the model zoo measures its 3D U-Net. `object_classes` names the
+    classes that objects are of.
     """
 
     classes: tuple[str, ...]
     cases: tuple[CaseResult, ...]
     membrane: dict[str, Value] = field(default_factory=dict)
     zoo_volumes: bool = False
+    object_classes: tuple[str, ...] = ()
 
     @property
     def counts(self) -> Counts:
@@ -128,7 +137,9 @@ class Evaluation:
         """The measures over all cases, as JSON can hold them; `mean_iou` is what a run is selected by.
 
         `classes` has the measures of all pixels of all cases together, as if they were one image. `foreground_dice` is
-        of cases: the mean over them for each class but the background, and of these means the mean.
+        of cases: the mean over them for each class but the background, and of these means the mean. `instances` has
+        the measures of all objects of all cases together, where they were compared, and of each class if there are
+        several that objects are of.
         """
         return {
             "num_cases": len(self.cases),
@@ -140,7 +151,14 @@ class Evaluation:
             },
             **self._zoo(),
             **self.membrane,
+            **self._objects(),
         }
+
+    def object_statistics(self) -> dict[str, dict[str, Value]]:
+        """What each measure of objects is over the cases, as in `statistics`; counts are only summed, in `summary`."""
+        cases = [case.of_objects() for case in self.cases if case.objects]
+        names = [name for name in (cases[0] if cases else ()) if not name.startswith("num_")]
+        return {name: _statistics([case[name] for case in cases]) for name in names}
 
     def statistics(self) -> dict[str, dict[str, dict[str, Value]]]:
         """What each measure of each class is over the cases: a mean with a 95 % interval, and a median.
@@ -181,6 +199,7 @@ class Evaluation:
                 },
                 "zoo_dice": case.zoo_dice,
                 "zoo_dice_388": case.zoo_dice_388,
+                **case.of_objects(),
             }
             for case in self.worst_first()
         ]
@@ -188,6 +207,17 @@ class Evaluation:
     def _foreground_dice(self) -> Value:
         by_case = [metrics.dice(case.counts)[1:] for case in self.cases]
         return mean(mean(map(to_value, values)) for values in zip(*by_case, strict=True))
+
+    def _objects(self) -> dict[str, Any]:
+        """The measures of objects, or nothing where none were compared."""
+        by_class = list(zip(*(case.objects for case in self.cases if case.objects), strict=True))
+        if not by_class:
+            return {}
+        each = {
+            name: object_measures(total(counts)) for name, counts in zip(self.object_classes, by_class, strict=True)
+        }
+        whole: dict[str, Any] = object_measures(total([counts for cases in by_class for counts in cases]))
+        return {"instances": whole | ({"classes": each} if len(each) > 1 else {})}
 
     def _zoo(self) -> dict[str, Value]:
         found: Mapping[str, Value] = {

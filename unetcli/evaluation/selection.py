@@ -26,7 +26,7 @@ def dotted(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 def is_score(name: str) -> bool:
     """Whether more of a measure, by its dotted name, is better, as it is not of counts and thresholds."""
-    return not (name.startswith("num_") or name.endswith("_threshold"))
+    return not (name.rpartition(".")[2].startswith("num_") or name.endswith("_threshold"))
 
 
 def selectable(classes: Sequence[str], measures: Measures, *, has_scores: bool) -> tuple[str, ...]:
@@ -56,3 +56,8 @@ class _MadeUp:
     labels: NDArray[np.uint8]
     id: str = "made up"
     geometry: Geometry | None = None
+
+    @property
+    def instances(self) -> NDArray[np.int32]:
+        """One object."""
+        return self.labels.astype(np.int32)

@@ -6,6 +6,7 @@ The function may be a network, an exported model, or a lambda; nothing here know
 from unetcli.inference.automatic import TileRules, common_tiles, effective_halo, largest_tiles, tile_cost
 from unetcli.inference.blending import Slab
 from unetcli.inference.ensembles import average
+from unetcli.inference.instances import Instances, Separation, separate
 from unetcli.inference.memory import MemoryPlan, PredictorCost, Work, bytes_as_text, fit_memory, plan_memory
 from unetcli.inference.pipeline import ahead, behind
 from unetcli.inference.postprocess import Changes, Cleaning, clean, fill_holes, keep_largest, remove_small
@@ -17,11 +18,13 @@ from unetcli.inference.uniform import once_for_uniform
 __all__ = [
     "Changes",
     "Cleaning",
+    "Instances",
     "MemoryPlan",
     "OnTile",
     "Predictor",
     "PredictorCost",
     "Scores",
+    "Separation",
     "Slab",
     "Symmetries",
     "TilePlan",
@@ -46,6 +49,7 @@ __all__ = [
     "predict_labels",
     "predict_slabs",
     "remove_small",
+    "separate",
     "symmetries_of",
     "tile_cost",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from unetcli.core.tiling import even_batch_size
 from unetcli.errors import ConfigError
 from unetcli.inference.blending import piece_bytes
+from unetcli.inference.instances import BYTES_PER_PIXEL
 from unetcli.inference.postprocess import scratch_bytes
 from unetcli.inference.tiles import TilePlan, canvas_of, starts_of
 
@@ -49,6 +50,7 @@ class Work:
         keeps_scores: Whether the scores of the whole image are kept, as `predict_image` does.
         writes: Whether a mask is then written, and read back to be compared.
         num_pages: How many such images are in memory at once, as one is read and one written beside that in work.
+        separates: Whether objects are told apart in the labels, meanwhile.
     """
 
     shape: tuple[int, ...]
@@ -59,6 +61,7 @@ class Work:
     keeps_scores: bool = False
     writes: bool = False
     num_pages: int = 1
+    separates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ class MemoryPlan:
 
     The peak is the most bytes that the process holds at any moment (its resident set): what it held before, the whole
     image, whether read or mapped, the whole labels, and the largest of three that never meet: the sums of a slab with
-    the batches, the scratch of the cleaning, and the copies of the mask as it is written and read back.
+    the batches, the scratch of the cleaning, and the copies of the mask as it is written and read back. Where objects
+    are told apart, that goes on beside all of it, with the next page at work.
 
     Args:
         tiles: How the image is cut.
@@ -83,6 +87,7 @@ class MemoryPlan:
         scratch_bytes: Of the cleaning.
         writing_bytes: Of the copies of the mask.
         seconds: Of the predictor; 0 where it was not timed.
+        objects_bytes: Of telling objects apart.
     """
 
     tiles: TilePlan
@@ -98,6 +103,7 @@ class MemoryPlan:
     scratch_bytes: int
     writing_bytes: int
     seconds: float
+    objects_bytes: int = 0
 
     @property
     def at_work_bytes(self) -> int:
@@ -108,7 +114,7 @@ class MemoryPlan:
     def peak_bytes(self) -> int:
         """The most that the process will hold."""
         passing = max(self.at_work_bytes, self.scratch_bytes, self.writing_bytes)
-        return self.resident_bytes + self.image_bytes + self.labels_bytes + passing
+        return self.resident_bytes + self.image_bytes + self.labels_bytes + self.objects_bytes + passing
 
     def describe(self) -> tuple[str, ...]:
         """Short lines for the screen; GB are 10^9 bytes."""
@@ -119,6 +125,7 @@ class MemoryPlan:
             "slab": self.sums_bytes,
             "batch": self.batch_bytes,
             "cleaning": self.scratch_bytes,
+            "objects": self.objects_bytes,
             "writing": self.writing_bytes,
         }
         size = " x ".join(map(str, self.tiles.tile_size))
@@ -165,6 +172,7 @@ def plan_memory(work: Work, tiles: TilePlan, cost: PredictorCost) -> MemoryPlan:
         scratch_bytes=scratch_bytes(num_pixels) if work.cleans else 0,
         writing_bytes=COPIES * num_pixels if work.writes else 0,
         seconds=num_batches * batch_size * work.num_forms * cost.seconds_per_tile,
+        objects_bytes=BYTES_PER_PIXEL * num_pixels if work.separates else 0,
     )
 
 

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 NAMED = {"mindspore": "mindspore", "numpy": "numpy", "opencv-python-headless": "opencv"}
 """Packages that have a finding of their own, and its name."""
 
-_MODULES = {"opencv-python-headless": "cv2", "simpleitk": "SimpleITK", "ruamel-yaml": "ruamel.yaml"}
+_MODULES = {
+    "opencv-python-headless": "cv2",
+    "ruamel-yaml": "ruamel.yaml",
+    "scikit-image": "skimage",
+    "simpleitk": "SimpleITK",
+}
 _OTHER_OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 _LEADS_ASTRAY = "numpy"
 """What other packages replace by a version that does not fit, unless it is named in the same command."""

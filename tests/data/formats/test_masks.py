@@ -13,7 +13,7 @@ import tifffile
 
 from unetcli.data.formats import masks
 from unetcli.data.formats.images import open_image
-from unetcli.data.formats.masks import Outputs, mask_writer, plan_outputs, score_writer, writing
+from unetcli.data.formats.masks import Outputs, instance_writer, mask_writer, plan_outputs, score_writer, writing
 from unetcli.errors import ConfigError, DataError
 
 
@@ -93,6 +93,75 @@ def test_imagej_spacing_and_unit_go_on_into_mask_and_scores(tmp_path, rng):
     with tifffile.TiffFile(outputs.scores) as tif:
         assert (tif.series[0].axes, tif.pages.first.tags["XResolution"].value) == ("TZCYX", (4, 1))
         np.testing.assert_array_equal(tif.asarray(), scores.reshape(2, 3, 3, 10, 12))
+
+
+def numbered(largest):
+    """Objects of two pages; the second has one of the largest number."""
+    pages = np.zeros((2, 20, 30), np.int32)
+    pages[0, 3:5, 7:9], pages[1, 2:9, 4:7] = 1, largest
+    return pages
+
+
+def write_instances(path, source, pages):
+    with open_image(source) as image, instance_writer(path, image) as write:
+        for page in pages:
+            write(page)
+
+
+@pytest.mark.parametrize(
+    ("largest", "dtype"), [(2, np.uint16), (65535, np.uint16), (65536, np.uint32), (2**31 - 1, np.uint32)]
+)
+def test_instances_have_the_pages_of_their_image_and_as_many_bits_as_they_need(tmp_path, rng, largest, dtype):
+    tifffile.imwrite(
+        tmp_path / "a.tif", rng.integers(0, 256, (2, 20, 30), dtype=np.uint8), imagej=True, resolution=(4, 4),
+        metadata={"axes": "ZYX", "unit": "um", "spacing": 3},
+    )  # fmt: skip
+
+    write_instances(tmp_path / "instances.tif", tmp_path / "a.tif", numbered(largest))
+
+    with tifffile.TiffFile(tmp_path / "instances.tif") as tif:
+        found = tif.asarray()
+        assert tif.pages.first.compression == tifffile.COMPRESSION.ADOBE_DEFLATE
+        assert (tif.imagej_metadata["unit"], tif.imagej_metadata["spacing"]) == ("um", 3)
+        assert tif.pages.first.tags["XResolution"].value == (4, 1)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, numbered(largest))
+
+
+def test_instances_of_a_png_are_a_tif(tmp_path):
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(np.zeros((20, 30), np.uint8)))
+    write_instances(tmp_path / "a_instances.tif", tmp_path / "a.png", numbered(2)[:1])
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a_instances.tif"), numbered(2)[0])
+
+
+def test_masks_and_instances_are_written_together_or_not_at_all(tmp_path, stack, labels):
+    outputs = Outputs(stack, tmp_path / "m" / "mask.tif", instances=tmp_path / "m" / "instances.tif")
+    scores = np.zeros((2, 20, 30), np.float32)
+
+    with (
+        pytest.raises(ValueError, match="page 1 of shape"),
+        open_image(stack) as image,
+        writing(outputs, image, (0, 255)) as write,
+    ):
+        write(labels[0], scores, np.zeros((20, 31), np.int32))
+    with (  # noqa: PT012 the file is refused at its end
+        pytest.raises(ValueError, match="4 pages were written for the 5"),
+        open_image(stack) as image,
+        writing(outputs, image, (0, 255)) as write,
+    ):
+        for number, page in enumerate(labels):
+            write(page, scores, page.astype(np.int32) if number else None)
+    assert list((tmp_path / "m").iterdir()) == []
+
+    with open_image(stack) as image, writing(outputs, image, (0, 255)) as write:
+        for page in labels:
+            write(page, scores, page.astype(np.int32))
+    np.testing.assert_array_equal(tifffile.imread(outputs.instances) * 255, tifffile.imread(outputs.mask))
+
+
+def test_instances_below_0_are_refused(tmp_path, stack):
+    with pytest.raises(ValueError, match="instances must be at least 0, got -1"):
+        write_instances(tmp_path / "i.tif", stack, -numbered(1))
 
 
 def test_a_unit_beyond_ascii_is_written_as_imagej_does(tmp_path):
@@ -291,13 +360,13 @@ def test_outputs_are_named_after_the_stem_and_the_format_of_the_content(images):
 
 
 @pytest.mark.parametrize(
-    ("names", "with_scores"),
-    [(("a/x.tif", "b/x.tif"), False), (("a/x.tif", "b/X.tif"), False), (("a/x.tif", "a/x.png"), True),
-     (("a/x.tif", "b/x_scores.tif"), True)],
+    ("names", "more"),
+    [(("a/x.tif", "b/x.tif"), ()), (("a/x.tif", "b/X.tif"), ()), (("a/x.tif", "a/x.png"), ("with_scores",)),
+     (("a/x.tif", "b/x_scores.tif"), ("with_scores",)), (("a/x.tif", "a/x.png"), ("with_instances",))],
 )  # fmt: skip
-def test_two_images_with_one_output_are_refused_before_any_work(images, names, with_scores):
+def test_two_images_with_one_output_are_refused_before_any_work(images, names, more):
     with pytest.raises(ConfigError, match="would be the output of both") as caught:
-        plan_outputs([images / name for name in names], images / "m", with_scores=with_scores)
+        plan_outputs([images / name for name in names], images / "m", **dict.fromkeys(more, True))
     assert all(str(images / name) in str(caught.value) for name in names)
 
 
@@ -313,6 +382,8 @@ def test_an_output_that_is_there_is_refused_unless_it_may_be_overwritten(images)
         plan_outputs([images / "a" / "x.tif"], images / "m")
     (outputs,) = plan_outputs([images / "a" / "x.tif"], images / "m", with_scores=True, overwrite=True)
     assert outputs == Outputs(images / "a" / "x.tif", images / "m" / "x.tif", images / "m" / "x_scores.tif")
+    (outputs,) = plan_outputs([images / "a" / "x.tif"], images / "m", with_instances=True, overwrite=True)
+    assert outputs.files == (images / "m" / "x.tif", images / "m" / "x_instances.tif")
 
 
 def test_the_isbi_stack_gives_masks_of_its_pages(real_data, tmp_path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from unetcli.cli.distributing import DistributeOption, MasterOption, NodeRankOption, NodesOption
 from unetcli.cli.options import (
+    INSTANCES,
     CheckpointOption,
     Device,
     DeviceOption,
@@ -20,6 +21,7 @@ from unetcli.cli.options import (
     RuntimeOption,
     TileOption,
     TtaOption,
+    parse_method,
 )
 
 
@@ -34,7 +36,10 @@ def predict(
     run: Annotated[
         list[Path] | None,
         typer.Option(
-            "--run", "-r", help="Run folder; the newest in runs/ if left out. Several are averaged.", show_default=False
+            "--run",
+            "-r",
+            help="Run folder, or the folder of all folds; the newest in runs/ if left out. Several are averaged.",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks; created if missing.")] = Path(
@@ -55,6 +60,17 @@ def predict(
     scores: Annotated[
         bool, typer.Option("--scores", help="Also write scores, as 32-bit float TIF, or NIfTI for volumes.")
     ] = False,
+    instances: Annotated[
+        Any,
+        typer.Option(
+            INSTANCES,
+            parser=parse_method,
+            metavar="[METHOD]",
+            help="Also write the objects of images, each with a number, as TIF; told apart by 'watershed' or "
+            "'components', or as the run's settings say if METHOD is left out.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = Device.auto,
     runtime: RuntimeOption = RuntimeName.auto,
     distribute: DistributeOption = None,
@@ -93,10 +109,11 @@ def predict(
     from unetcli.cli.predict import by_files, pages, volumes
     from unetcli.cli.predict.batches import do_all, plan_masks, raise_failures
     from unetcli.cli.predict.wishes import Asked, computed
-    from unetcli.cli.wiring import take_run
+    from unetcli.cli.separating import separation_of
+    from unetcli.cli.wiring import take_runs
     from unetcli.inference import Cleaning
 
-    runs = [take_run(path) for path in run or [None]]
+    runs = take_runs(run)
     for each in runs:
         each.checkpoint(checkpoint)
     foreground = tuple(range(1, len(runs[0].facts.classes))) if keep_largest else ()
@@ -104,6 +121,7 @@ def predict(
         runs=runs,
         checkpoint=checkpoint,
         cleaning=Cleaning(keep_largest=foreground, fill_holes=fill_holes, min_size=min_size),
+        separation=separation_of(runs[0], instances) if instances else None,
         device=device.value,
         runtime=runtime.value,
         tta=tta,
@@ -120,7 +138,8 @@ def predict(
         written, failures = by_files.export_inputs(export_inputs, paths, kind, asked, overwrite=overwrite)
         by_files.show_inputs(written, asked.run.path, as_json=json_report)
     else:
-        plan, failures = plan_masks(paths, output, kind, with_scores=scores, overwrite=overwrite)
+        more = {"with_scores": scores, "with_instances": instances is not None}
+        plan, failures = plan_masks(paths, output, kind, overwrite=overwrite, **more)
         company = meet_or_spread(spread, device.value, asked.run.path / "logs" / "predict")
         if import_outputs is not None:
             wishes = by_files.imported_outputs(import_outputs, asked)

@@ -21,9 +21,12 @@ Failures = dict[str, str]
 
 
 def plan_masks(
-    paths: Sequence[Path], output: Path, kind: Kind, *, with_scores: bool = False, overwrite: bool = False
+    paths: Sequence[Path], output: Path, kind: Kind, *, overwrite: bool = False, **more: bool
 ) -> tuple[Sequence[Outputs], Failures]:
-    """Where each mask goes, and what is wrong with the images that cannot be read; an error if none can."""
+    """Where each mask goes, and what is wrong with the images that cannot be read; an error if none can.
+
+    What else is written is in `more`, as `Kind.plan` names it.
+    """
     if output.exists() and not output.is_dir():
         raise ConfigError(f"--output {output}: is a file, not a folder for masks", hint="name a folder")
     readable: list[Path] = []
@@ -39,7 +42,7 @@ def plan_masks(
             failures[str(path)] = str(error)
     if not readable:
         raise DataError(f"none of the {len(paths)} images can be read: {next(iter(failures.values()))}")
-    return kind.plan(readable, output, with_scores=with_scores, overwrite=overwrite), failures
+    return kind.plan(readable, output, overwrite=overwrite, **more), failures
 
 
 def do_all(

@@ -15,6 +15,7 @@ import numpy as np
 
 from unetcli import __version__, report
 from unetcli.cli.networks import Member
+from unetcli.cli.options import INSTANCES
 from unetcli.cli.predict.batches import do_all, plan_masks
 from unetcli.cli.predict.wishes import Wishes
 from unetcli.cli.segmenting import FixedTiles, Segmenter, segmenter
@@ -80,6 +81,7 @@ def check_asked(asked: Asked, exported: Path | None, imported: Path | None, *, w
     if exported is not None:
         cleans = "--keep-largest, --fill-holes or --min-size"
         given = {IMPORT: imported is not None, "--scores": with_scores, cleans: bool(asked.cleaning)}
+        given[INSTANCES] = asked.separation is not None
         _refuse(EXPORT, "which computes nothing", given)
     if imported is not None:
         options = {"--tile": asked.tile, "--overlap": asked.overlap, "--tta": asked.tta}
@@ -267,7 +269,8 @@ def imported_outputs(folder: Path, asked: Asked) -> Callable[[Outputs], Wishes]:
                 )
             return replay(folder / OUTPUTS, page.inputs, index.output.shape)
 
-        return Wishes(replace(segment, predictor_of=predictor_of), asked.run.facts, asked.cleaning)
+        replaying = replace(segment, predictor_of=predictor_of)
+        return Wishes(replaying, asked.run.facts, asked.cleaning, separation=asked.separation)
 
     return wishes
 

@@ -12,7 +12,7 @@ from unetcli import report
 from unetcli.cli.predict.wishes import is_off_scale, say_doubts, within_memory
 from unetcli.data.formats.images import find_images, image_format, open_image
 from unetcli.data.formats.masks import plan_outputs, writing
-from unetcli.inference import ahead, behind, clean, labels_of
+from unetcli.inference import ahead, behind, clean, labels_of, separate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,7 +48,7 @@ def images(path: Path, facts: RunFacts) -> Iterator[tuple[NDArray[Any], None]]:
 def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
     """Segment a file page by page; the next is read, and the last one written, while the network is at one."""
     facts = wishes.facts
-    pixels, off_scale = np.zeros(len(facts.classes), np.int64), 0
+    pixels, off_scale, num_objects = np.zeros(len(facts.classes), np.int64), 0, 0
     started = time.perf_counter()
 
     @functools.cache  # the plan for pages of one size is said once
@@ -62,11 +62,13 @@ def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
             yield segmenter_of(page.shape, page.dtype).scores(page)
 
     def finish(scores: Scores) -> None:
-        nonlocal pixels
+        nonlocal pixels, num_objects
         labels = labels_of(scores)
         if wishes.cleaning:
             labels, _ = clean(labels, wishes.cleaning)
-        write(labels, scores)
+        instances = separate(labels, scores, wishes.separation) if wishes.separation else None
+        write(labels, scores, instances.numbers if instances else None)
+        num_objects += instances.num_objects if instances else 0
         pixels += np.bincount(labels.ravel(), minlength=len(facts.classes))
         count()
 
@@ -82,6 +84,7 @@ def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
         "image": str(outputs.image),
         "mask": str(outputs.mask),
         "scores": str(outputs.scores) if outputs.scores else None,
+        **({"instances": str(outputs.instances), "num_objects": num_objects} if outputs.instances else {}),
         "pages": image.num_pages,
         "class_shares": shares,
         "seconds": time.perf_counter() - started,

@@ -39,7 +39,14 @@ def check(path: Path) -> None:
     open_volume(path)
 
 
-def plan(images: Sequence[Path], folder: Path, *, with_scores: bool = False, overwrite: bool = False) -> list[Outputs]:
+def plan(
+    images: Sequence[Path],
+    folder: Path,
+    *,
+    with_scores: bool = False,
+    with_instances: bool = False,  # noqa: ARG001 of volumes there are none, which has been said by now
+    overwrite: bool = False,
+) -> list[Outputs]:
     """Where the masks go."""
     opened = [open_volume(path) for path in images]
     return plan_volume_outputs(opened, folder, with_scores=with_scores, overwrite=overwrite)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from unetcli.cli.segmenting import Segmenter, Tile
     from unetcli.core.geometry import Geometry
     from unetcli.data.formats.masks import Outputs
+    from unetcli.inference import Separation
     from unetcli.runs import Run, RunFacts
 
 GROWTH = 1.25
@@ -39,6 +40,7 @@ class Asked:
         runs: The runs; several are averaged.
         checkpoint: Which weights of theirs.
         cleaning: What is done to the labels.
+        separation: How objects are told apart; None where they are not wanted.
         device: Where the networks are computed, or "auto".
         runtime: What computes them, or "auto".
         tta: Whether to average over symmetries; as the settings of the first run say if None.
@@ -51,6 +53,7 @@ class Asked:
     runs: Sequence[Run]
     checkpoint: str
     cleaning: Cleaning
+    separation: Separation | None = None
     device: str = "auto"
     runtime: str = "auto"
     tta: bool | None = None
@@ -80,6 +83,7 @@ class Wishes:
         cleaning: What is done to the labels.
         max_memory: Bytes that the process may hold; None for as many as it takes.
         cost: What the networks take, where memory is limited.
+        separation: How objects are told apart; None where they are not wanted.
     """
 
     segmenter: Segmenter
@@ -87,6 +91,7 @@ class Wishes:
     cleaning: Cleaning
     max_memory: int | None = None
     cost: PredictorCost | None = None
+    separation: Separation | None = None
 
     @property
     def values(self) -> list[int]:
@@ -96,7 +101,7 @@ class Wishes:
     def work(self, shape: tuple[int, ...], dtype: np.dtype[Any], *, keeps_scores: bool, num_pages: int = 1) -> Work:
         """What an image `(C, *S)` asks for, for the plan of memory."""
         work = self.segmenter.work(shape, dtype, cleans=bool(self.cleaning), keeps_scores=keeps_scores, writes=True)
-        return replace(work, num_pages=num_pages)
+        return replace(work, num_pages=num_pages, separates=self.separation is not None)
 
 
 class Kind(Protocol):
@@ -111,7 +116,13 @@ class Kind(Protocol):
         ...
 
     def plan(
-        self, images: Sequence[Path], folder: Path, *, with_scores: bool = False, overwrite: bool = False
+        self,
+        images: Sequence[Path],
+        folder: Path,
+        *,
+        with_scores: bool = False,
+        with_instances: bool = False,
+        overwrite: bool = False,
     ) -> list[Outputs]:
         """Where the masks go."""
         ...
@@ -135,7 +146,7 @@ def computed(asked: Asked) -> Callable[[Outputs], Wishes]:
     members = open_ensemble(asked.runs, asked.checkpoint, asked.device, asked.runtime)
     segment = segmenter(members, tta=asked.tta, tile=asked.tile, overlap=asked.overlap, pairs=facts.mirror_pairs)
     cost = try_out(segment, len(facts.channels)) if asked.max_memory else None
-    wishes = Wishes(segment, facts, asked.cleaning, asked.max_memory, cost)
+    wishes = Wishes(segment, facts, asked.cleaning, asked.max_memory, cost, asked.separation)
     return lambda _: wishes
 
 

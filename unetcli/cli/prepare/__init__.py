@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from unetcli.cli.prepare import folder, isbi, luna16, msd
+from unetcli.cli.prepare import folder, isbi, luna16, msd, nuclei
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -17,4 +17,5 @@ def prepare() -> None:
 app.command("isbi")(isbi.isbi)
 app.command("luna16")(luna16.luna16)
 app.command("msd")(msd.msd)
+app.command("nuclei")(nuclei.nuclei)
 app.command("folder")(folder.folder)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class ChannelsWish(StrEnum):
+    """The channels of a dataset whose images may be grey or in colour."""
+
+    auto = "auto"
+    grey = "grey"
+    rgb = "rgb"
+
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Dataset folder to make.")]
 NamedOutputOption = Annotated[
@@ -40,6 +50,27 @@ StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if a case wou
 DryRunOption = Annotated[
     bool,
     typer.Option("--dry-run", help="Check and report, but write nothing; of volumes, the headers and grids alone."),
+]
+ChannelsOption = Annotated[
+    ChannelsWish,
+    typer.Option(
+        help="'grey' makes grey of colours, 'rgb' three channels of grey; 'auto' keeps grey if all images are."
+    ),
+]
+ValidationOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Draw so many cases to validate on, in one fold, in place of --folds."),
+]
+WeightMapOption = Annotated[
+    bool,
+    typer.Option(
+        "--weight-map/--no-weight-map",
+        help="Also store how much each pixel counts: its class, balanced, and more in the gaps between cells.",
+    ),
+]
+WeightMapW0Option = Annotated[float, typer.Option(min=0, help="What the weight map adds, at most, in a gap.")]
+WeightMapSigmaOption = Annotated[
+    float, typer.Option(min=0.1, help="How fast that falls with the width of the gap, in pixels.")
 ]
 MirrorOption = Annotated[
     list[str] | None,

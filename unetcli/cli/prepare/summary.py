@@ -96,16 +96,23 @@ def _text(summary: dict[str, Any]) -> str:
     others: dict[str, int] = summary["other_values"] or {}
     rows = {
         "cases": f"{summary['cases']}, and {len(summary['skipped'])} skipped",
+        "objects": str(summary["objects"]) if "objects" in summary else "",
         "size": f"{_span(summary['size'])} {noun}, {', '.join(summary['dtypes'])}",
         "spacing": spacing,
         "channels": ", ".join(summary["channels"]),
         "labels": ", ".join(_labels(summary)),
+        "weight map": _weight_map(summary),
         "other values": ", ".join(f"{value} ({count} times)" for value, count in others.items()),
         "split": _split(summary),
         "warnings": str(len(summary["warnings"]) or "none"),
         "dataset" if summary["written"] else "would write": summary["dataset"],
     }
     return "\n".join(f"{name:<12}  {value}" for name, value in rows.items() if value)
+
+
+def _weight_map(summary: dict[str, Any]) -> str:
+    facts: dict[str, float] | None = summary.get("weight_map")
+    return f"w0 {facts['w0']:g}, sigma {facts['sigma']:g} px" if facts else ""
 
 
 def _labels(summary: dict[str, Any]) -> list[str]:
@@ -128,7 +135,8 @@ def _split(summary: dict[str, Any]) -> str:
     sizes = ", ".join(f"{fold['train']}/{len(fold['validation'])}" for fold in folds)
     if summary["split"] != "published":
         drawn = f", seed {summary['seed']}" if summary["split"] == "random" else " of neighbours"
-        return f"{summary['split']}{drawn}, {len(folds)} folds of {sizes} for training and validation"
+        number = f"{len(folds)} fold{'s' if len(folds) > 1 else ''}"
+        return f"{summary['split']}{drawn}, {number} of {sizes} for training and validation"
     names: list[str] = folds[0]["validation"]
     more = f" and {len(names) - SHOWN_CASES} more" if len(names) > SHOWN_CASES else ""
     return f"published, {sizes} for training and validation: {', '.join(names[:SHOWN_CASES])}{more}"

@@ -1,20 +1,24 @@
-"""Writing what a network found: masks in the form of their image, and scores as a 32-bit float TIF.
+"""Writing what a network found: masks in the form of their image, scores as a 32-bit float TIF, and objects.
 
 A mask is TIF for TIF, with the same pages, sizes and resolution tags, and PNG for PNG. Its pixels have the values
 that the dataset's labels have, such as 0 and 255, in the smallest unsigned type that holds them.
 
 Scores are TIF with one image per page of the source and channel, the channels of a page following each other, as
 ImageJ's hyperstacks have them. Of two classes only the score of the last is written, since the other is its complement;
-of more, all. Both kinds are compressed by Deflate without a predictor, which every reader knows.
+of more, all.
+
+Instances are TIF with the pages of the image: 0 is background, and every object of a page has another number; 16 bits
+where these do, and 32 where not. All are compressed by Deflate without a predictor, which every reader knows.
 """
 
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +33,16 @@ BIGTIFF_FROM = 2**32 - 2**26  # bytes of pixels; what headers and incompressible
 SOFTWARE = "unet"
 
 
+class WriteFound(Protocol):
+    """Writes what was found in a page."""
+
+    def __call__(
+        self, labels: NDArray[Any], scores: NDArray[np.float32], instances: NDArray[np.int32] | None = None, /
+    ) -> None:
+        """Write labels `(H, W)`, scores `(K, H, W)`, and objects `(H, W)`, where there is a path for them."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """Where what is found in one image goes.
@@ -38,24 +52,31 @@ class Outputs:
         mask: Its mask, of the same format.
         scores: Its scores, TIF for an image and NIfTI for a volume; None if they are not wanted.
         parts: Further files that the image is of, such as the `.raw` of a `.mhd`.
+        instances: Its objects, TIF; None if they are not wanted.
     """
 
     image: Path
     mask: Path
     scores: Path | None = None
     parts: tuple[Path, ...] = ()
+    instances: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that is written: mask, scores, and the voxels of a mask whose header is a file of its own."""
+        """All that is written: mask, scores, objects, and the voxels of a mask whose header is a file of its own."""
         voxels = [self.mask.with_suffix(".zraw")] if self.mask.suffix == ".mhd" else []
-        return (self.mask, *voxels, *([self.scores] if self.scores else []))
+        return (self.mask, *voxels, *(path for path in (self.scores, self.instances) if path))
 
 
 def plan_outputs(
-    images: Sequence[Path], folder: Path, *, with_scores: bool = False, overwrite: bool = False
+    images: Sequence[Path],
+    folder: Path,
+    *,
+    with_scores: bool = False,
+    with_instances: bool = False,
+    overwrite: bool = False,
 ) -> list[Outputs]:
-    """Name the outputs of images: `<stem>.tif` or `<stem>.png` in `folder`, and `<stem>_scores.tif`.
+    """Name the outputs of images in `folder`: `<stem>.tif` or `<stem>.png`, and with `_scores.tif`, `_instances.tif`.
 
     Done before any work, so that a clash costs nothing. The first bytes of each image are read.
 
@@ -68,7 +89,8 @@ def plan_outputs(
     for image in images:
         stem = image.stem.removesuffix(".ome")
         scores = folder / f"{stem}_scores.tif" if with_scores else None
-        plan.append(Outputs(image, folder / f"{stem}.{image_format(image)}", scores))
+        instances = folder / f"{stem}_instances.tif" if with_instances else None
+        plan.append(Outputs(image, folder / f"{stem}.{image_format(image)}", scores, instances=instances))
     check_plan(plan, overwrite=overwrite)
     return plan
 
@@ -93,15 +115,13 @@ def check_plan(plan: Sequence[Outputs], *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def writing(
-    outputs: Outputs, image: ImageFile, values: Sequence[int]
-) -> Generator[Callable[[NDArray[Any], NDArray[np.float32]], None]]:
-    """A function that writes the labels `(H, W)` and scores `(K, H, W)` of the pages of `image`, in order.
+def writing(outputs: Outputs, image: ImageFile, values: Sequence[int]) -> Generator[WriteFound]:
+    """A function that writes what was found in the pages of `image`, in order.
 
     When the block ends, each file is read back, compared and only then put in place; if it raises, nothing is.
 
     Args:
-        outputs: Where to; scores are left out where it has no path for them.
+        outputs: Where to; scores and objects are left out where it has no path for them.
         image: The open source.
         values: What is written for each class.
 
@@ -113,13 +133,20 @@ def writing(
     with contextlib.ExitStack() as stack:
         write_mask = stack.enter_context(mask_writer(outputs.mask, image, values))
         write_scores: WritePage | None = None
+        write_instances: WritePage | None = None
         if outputs.scores is not None:
             write_scores = stack.enter_context(score_writer(outputs.scores, image, num_classes))
+        if outputs.instances is not None:
+            write_instances = stack.enter_context(instance_writer(outputs.instances, image))
 
-        def write(labels: NDArray[Any], scores: NDArray[np.float32]) -> None:
+        def write(
+            labels: NDArray[Any], scores: NDArray[np.float32], instances: NDArray[np.int32] | None = None, /
+        ) -> None:
             write_mask(labels)
             if write_scores is not None:
                 write_scores(scores)
+            if write_instances is not None and instances is not None:
+                write_instances(instances)
 
         yield write
 
@@ -155,6 +182,32 @@ def score_writer(path: Path, image: ImageFile, num_classes: int) -> Generator[Wr
             write_page(np.asarray(scores[first:], dtype=np.float32))
 
         yield write
+
+
+@contextlib.contextmanager
+def instance_writer(path: Path, image: ImageFile) -> Generator[WritePage]:
+    """A function that takes the objects `(H, W)` of one page after another; see `writing`.
+
+    The pages are kept packed and written when the block ends, since only then is known how many bits they need.
+    """
+    packed: list[bytes] = []
+    largest = 0
+
+    def write(instances: NDArray[Any]) -> None:
+        nonlocal largest
+        _check_page(instances[None], image, len(packed), 1)
+        if instances.min(initial=0) < 0:
+            raise ValueError(f"instances must be at least 0, got {instances.min()}")
+        largest = max(largest, int(instances.max(initial=0)))
+        packed.append(zlib.compress(instances.astype(np.uint32).tobytes(), level=1))
+
+    yield write
+    _check_count(image, len(packed))
+    dtype = np.dtype(np.uint16 if largest < 2**16 else np.uint32)
+    with _tif_writer(path, image, 1, dtype) as write_page:
+        for content, (height, width) in zip(packed, image.page_sizes, strict=True):
+            page = np.frombuffer(zlib.decompress(content), np.uint32)
+            write_page(page.reshape(1, height, width).astype(dtype))
 
 
 def value_table(values: Sequence[int]) -> NDArray[Any]:

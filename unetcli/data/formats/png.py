@@ -74,6 +74,20 @@ def read_png(path: Path) -> Array:
     return pixels[:-1] if len(pixels) in {2, 4} else pixels  # PNG has these numbers of channels only with alpha
 
 
+def is_opaque(path: Path) -> bool:
+    """Whether a PNG has no alpha, or one that hides nothing.
+
+    Raises:
+        DataError: If it is damaged or cut off.
+    """
+    import imagecodecs
+
+    with damage_told(f"{path}"):
+        pixels: Array = np.asarray(imagecodecs.png_decode(path.read_bytes()))
+    has_alpha = pixels.ndim == 3 and pixels.shape[2] in {2, 4}
+    return not has_alpha or bool((pixels[..., -1] == np.iinfo(pixels.dtype).max).all())
+
+
 def encode_png(pixels: Array, chunks: bytes = b"") -> bytes:
     """The bytes of a PNG.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.core.splits import block_folds, zoo_folds
-from unetcli.data.cases import LabelledImage, class_shares, content_hash
+from unetcli.data.cases import LabelledImage, case_hashes, class_shares
 from unetcli.data.manifest import (
     CASES_FILE,
     MANIFEST_FILE,
@@ -58,9 +58,8 @@ def describe_case(case: LabelledImage, num_classes: int) -> Case:
     return Case(
         id=case.id,
         shape=case.image.shape,
-        image_sha256=content_hash(case.image),
-        labels_sha256=content_hash(case.labels),
         class_shares=class_shares(case.labels, num_classes),
+        **case_hashes(case),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetcli.core.geometry import Triple
-from unetcli.core.splits import block_folds, random_folds
+from unetcli.core.splits import block_folds, random_folds, random_part
 from unetcli.data.manifest import ClassInfo, Kind, Split
 from unetcli.data.preparing.volume_cases import Outline, outline_case
 from unetcli.data.preparing.volume_labels import LabelRule
@@ -32,11 +32,23 @@ class SplitPlan:
         num_folds: Folds drawn at random; None for `DEFAULT_FOLDS`, or as many as there are cases or groups if fewer.
         seed: Of the drawing.
         is_published: Whether the source itself says which cases validate, in one fold.
+        num_validation: Cases drawn at random to validate on, in one fold; None for `num_folds`.
+
+    Raises:
+        ConfigError: If both folds and validation cases are to be drawn.
     """
 
     num_folds: int | None = None
     seed: int = DEFAULT_SEED
     is_published: bool = False
+    num_validation: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_folds is not None and self.num_validation is not None:
+            raise ConfigError(
+                f"--folds {self.num_folds}, --validation {self.num_validation}: one leaves no choice to the other",
+                hint="give the number of folds, or that of the validation cases of a single one",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +239,8 @@ def draw_splits(
     keys = [(name, False) if group is None else (group, True) for name, group in zip(ids, groups, strict=True)]
     if len(set(keys)) < 2:
         raise DataError(f"all {len(ids)} cases are of one group", hint="training and validation need at least 2")
+    if plan.num_validation is not None and not in_blocks:
+        return (_single_split(ids, keys, plan.num_validation, plan.seed),)
     num_folds = plan.num_folds or min(DEFAULT_FOLDS, len(set(keys)))
     try:
         folds = block_folds(len(ids), num_folds) if in_blocks else random_folds(len(ids), num_folds, plan.seed, keys)
@@ -236,3 +250,11 @@ def draw_splits(
         Split(train=tuple(ids[i] for i in train), validation=tuple(ids[i] for i in validation))
         for train, validation in folds
     )
+
+
+def _single_split(ids: Sequence[str], keys: Sequence[tuple[str, bool]], num_validation: int, seed: int) -> Split:
+    try:
+        train, validation = random_part(len(ids), num_validation, seed, keys)
+    except ValueError as error:
+        raise ConfigError(f"--validation {num_validation}: {error}", hint="choose another --validation") from error
+    return Split(train=tuple(ids[i] for i in train), validation=tuple(ids[i] for i in validation))

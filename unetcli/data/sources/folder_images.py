@@ -208,7 +208,7 @@ def _describe(
         name=options.name,
         kind="folder",
         classes=classes,
-        channels=_channel_names(len(cases[0][0].image)),
+        channels=channel_names(len(cases[0][0].image)),
         spacing=spacing,
         unit="um" if spacing else None,
         intensity=intensity_stats([case.image for case, _ in cases]),
@@ -218,7 +218,8 @@ def _describe(
     )
 
 
-def _channel_names(number: int) -> tuple[str, ...]:
+def channel_names(number: int) -> tuple[str, ...]:
+    """What the channels of an image are called."""
     known = {1: ("grey",), 3: ("red", "green", "blue")}
     return known.get(number) or tuple(f"channel_{index}" for index in range(number))
 

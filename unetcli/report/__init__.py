@@ -20,19 +20,30 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from unetcli.files import replacing, write_json, write_text
+from unetcli.files import write_json, write_text
+from unetcli.report.overlays import write_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from unetcli.evaluation import Evaluation
 
-    from unetcli.evaluation import Evaluation, LabelledCase, Prediction
-
-FALSE_POSITIVE, FALSE_NEGATIVE = (60, 60, 255), (255, 140, 40)
-"""Colours of an overlay, in BGR: predicted but not true, and true but not predicted."""
+__all__ = [
+    "TrainingDisplay",
+    "counting",
+    "emit_json",
+    "progressing",
+    "save_evaluation",
+    "say",
+    "show_evaluation",
+    "show_export",
+    "show_installation",
+    "show_predictions",
+    "show_training",
+    "table",
+    "write_overlay",
+]
 
 OVER_CASES = (
     *("dice", "iou", "precision", "recall", "specificity", "volume_difference"),
@@ -40,8 +51,17 @@ OVER_CASES = (
 )
 """Measures that are shown over cases; the files have all."""
 
+OF_OBJECTS = (
+    *("average_precision_50", "average_precision_75", "mean_average_precision"),
+    *("panoptic_quality", "segmentation_quality", "recognition_quality"),
+)
+"""The same of objects."""
+
 BACKGROUND = "background"
 """The class whose statistics are in the files alone."""
+
+STATISTICS = ("measure", "mean", "median", "95 % interval of the mean", "n")
+"""Columns of what is shown over cases."""
 
 NUM_WORST = 5
 """Cases that are shown one by one."""
@@ -218,24 +238,37 @@ def show_evaluation(result: Evaluation, folder: Path, *, as_json: bool) -> None:
     classes: dict[str, dict[str, Any]] = summary["classes"]
     columns = ["class", *next(iter(classes.values()))]
     table("classes", columns, [[name, *values.values()] for name, values in classes.items()])
-    overall = [[name, value] for name, value in summary.items() if name != "classes"]
+    overall = [[name, value] for name, value in summary.items() if name not in ("classes", "instances")]
     table(f"all {summary['num_cases']} cases", ["measure", "value"], overall)
     for name, measures in result.statistics().items():
         if name == BACKGROUND:  # nearly all of it is right, whatever is found
             continue
-        table(f"{name}, over cases", ["measure", "mean", "median", "95 % interval of the mean", "n"], _over(measures))
+        table(f"{name}, over cases", STATISTICS, _over(OVER_CASES, measures))
+    if "instances" in summary:
+        _show_objects(summary["instances"])
+        table("objects, over cases", STATISTICS, _over(OF_OBJECTS, result.object_statistics()))
     _show_worst(result)
     say(f"tables, JSON and overlays: {folder}")
 
 
 def _with_statistics(result: Evaluation) -> dict[str, Any]:
-    return result.summary() | {"statistics": result.statistics()}
+    of_objects = result.object_statistics()
+    more = {"object_statistics": of_objects} if of_objects else {}
+    return result.summary() | {"statistics": result.statistics()} | more
 
 
-def _over(measures: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+def _show_objects(instances: Mapping[str, Any]) -> None:
+    """The measures of all objects, and beside them those of each class that objects are of."""
+    columns = {"all": instances} | instances.get("classes", {})
+    names = [name for name in instances if name != "classes"]
+    rows = [[name, *(values[name] for values in columns.values())] for name in names]
+    table("objects of all cases", ["measure", *columns], rows)
+
+
+def _over(names: Sequence[str], measures: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
     """Rows of a table of statistics; an interval is one text, so that its ends stay together."""
     rows: list[list[Any]] = []
-    for name in (name for name in OVER_CASES if name in measures):
+    for name in (name for name in names if name in measures):
         of = measures[name]
         interval = None if of["low"] is None else f"{of['low']:.4f} to {of['high']:.4f}"
         rows.append([name, of["mean"], of["median"], interval, of["num_cases"]])
@@ -247,77 +280,6 @@ def _show_worst(result: Evaluation) -> None:
     rows = result.rows()[:NUM_WORST]
     shown = [name for name in names if any(name in row for row in rows)]
     table("worst cases", ["case", *shown], [[row["case"], *(row.get(name) for name in shown)] for row in rows])
-
-
-def write_overlay(case: LabelledCase, prediction: Prediction, folder: Path, *, ignored: int | None = None) -> None:
-    """Write a PNG of a case: its first channel, and beside it the same with wrong pixels coloured.
-
-    Red pixels were given a class of higher index than the true one, blue ones a lower; for two classes these
-    are false positives and false negatives of the second.
-
-    Of a volume it shows the slice of the first axis with the most wrong voxels, and below it the planes of the other
-    two axes that hold most of these. Voxels are shown in true proportion, and the last slice is on top.
-
-    Args:
-        case: The image with its labels.
-        prediction: What was found in it.
-        folder: Where the picture goes, under the name of the case.
-        ignored: Label of pixels that are never wrong.
-    """
-    import numpy as np
-
-    error = np.subtract(prediction.labels > case.labels, prediction.labels < case.labels, dtype=np.int8)
-    if ignored is not None:
-        error[case.labels == ignored] = 0
-    if error.ndim == 2:
-        picture = _marked(case.image[0], error)
-    else:
-        spacing = case.geometry.spacing if case.geometry else (1.0, 1.0, 1.0)
-        picture = _marked_planes(case.image[0], error, _most(error if error.any() else case.labels), spacing)
-    import cv2
-
-    with replacing(folder / f"{case.id}.png") as temporary:
-        temporary.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-
-
-def _marked(channel: NDArray[Any], error: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """`(H, 2 W, 3)`: a plane in grey, and beside it the same with colours where the sign of the error is not 0."""
-    import numpy as np
-
-    values = channel.astype(np.float32)
-    low, high = np.percentile(values, (0.5, 99.5))
-    grey = ((values - low) / max(float(high - low), 1e-6)).clip(0, 1) * 255
-    plain = np.repeat(grey.astype(np.uint8)[..., np.newaxis], 3, axis=2)
-    marked = plain.copy()
-    marked[error > 0] = FALSE_POSITIVE
-    marked[error < 0] = FALSE_NEGATIVE
-    return np.hstack([plain, marked])
-
-
-def _most(values: NDArray[Any]) -> tuple[int, int, int]:
-    """The slice of a volume with the most voxels that are not 0, and the row and the column with the most in it."""
-    plane = int((values != 0).sum(axis=(1, 2)).argmax())
-    inside = values[plane] != 0
-    return plane, int(inside.sum(axis=1).argmax()), int(inside.sum(axis=0).argmax())
-
-
-def _marked_planes(
-    channel: NDArray[Any], error: NDArray[np.int8], place: tuple[int, int, int], spacing: Sequence[float]
-) -> NDArray[np.uint8]:
-    """The three planes of a volume through a place, one below the other."""
-    import cv2
-    import numpy as np
-
-    pictures: list[NDArray[np.uint8]] = []
-    for axis, index in enumerate(place):
-        upright = slice(None, None, -1 if axis else 1)  # the first axis grows to the head
-        shown = _marked(*(np.take(volume, index, axis)[upright] for volume in (channel, error)))
-        down, right = (size / min(spacing) for other, size in enumerate(spacing) if other != axis)
-        pictures.append(
-            np.asarray(cv2.resize(shown, None, fx=right, fy=down, interpolation=cv2.INTER_NEAREST), np.uint8)
-        )
-    width = max(picture.shape[1] for picture in pictures)
-    return np.vstack([np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0))) for picture in pictures])
 
 
 def show_predictions(done: Sequence[Mapping[str, Any]], failures: Mapping[str, str], *, as_json: bool) -> None:
@@ -333,7 +295,8 @@ def _found(entry: Mapping[str, Any]) -> tuple[str, str]:
     """The extent of an image and its classes: pages and their shares, or voxels and ml."""
     if "pages" in entry:
         shares = entry["class_shares"].items()
-        return f"{entry['pages']} pages", ", ".join(f"{name} {share:.1%}" for name, share in shares)
+        objects = [f"{entry['num_objects']} objects"] if "num_objects" in entry else []
+        return f"{entry['pages']} pages", ", ".join([*(f"{name} {share:.1%}" for name, share in shares), *objects])
     volumes = entry["volumes_ml"].items()
     if None in entry["volumes_ml"].values():  # the file does not tell the size of its voxels
         volumes = ((name, share) for name, share in entry["class_shares"].items())
