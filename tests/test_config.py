@@ -592,3 +592,8 @@ def test_a_setting_that_a_network_does_not_have_is_refused(architecture, name, v
 )
 def test_the_networks_of_the_zoo_have_no_norm_on_the_way_up(architecture, norm):
     assert ModelSettings(architecture=architecture).decoder_norm == norm
+
+
+def test_a_weight_map_needs_a_loss_that_it_can_weigh():
+    message = str(error_of(options={"loss.cross_entropy": 0.0, "loss.dice": 1.0, "loss.weight_map": True}))
+    assert "weight_map is for cross_entropy and focal, and both have a weight of 0" in message

@@ -105,6 +105,19 @@ def test_borders_are_a_class_between_nuclei_that_touch(invoke, tmp_path):
 
 
 @pytest.mark.usefixtures("bowl")
+def test_nuclei_that_touch_are_parted_by_background_that_the_weight_map_weighs(invoke, tmp_path):
+    summary_of(invoke("nuclei", "-o", "out", "--target", "separated", "--weight-map", "--json"))
+    manifest, cases = cases_of(tmp_path / "out")
+    assert manifest.class_names == ("background", "nucleus")
+    assert cases["b"].labels[1:4, 1:7].tolist() == [[1, 1, 0, 0, 1, 1]] * 3
+    np.testing.assert_array_equal(cases["b"].instances, by_hand())
+    background, nucleus = balanced_weights(np.array([12 * 16 - 21, 21]))
+    np.testing.assert_allclose(cases["b"].weights[2, 1:3], nucleus, rtol=1e-6)
+    # one pixel to the nearest, two to the other
+    np.testing.assert_allclose(cases["b"].weights[2, 3:5] - background, 10 * np.exp(-9 / 50), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("bowl")
 def test_the_weight_map_is_that_of_the_paper_with_classes_balanced_over_all_images(invoke, publish, tmp_path):
     publish("c", [square(0, 0, 8)])
     options = ("--weight-map", "--weight-map-w0", 7, "--weight-map-sigma", 3)

@@ -28,6 +28,7 @@ class Target(StrEnum):
     """What a network learns to tell apart."""
 
     semantic = "semantic"
+    separated = "separated"
     border = "border"
 
 
@@ -43,12 +44,19 @@ def nuclei(
     target: Annotated[
         Target,
         typer.Option(
-            help="'semantic' for background and nucleus; 'border' also for a class between nuclei that touch."
+            help="'semantic' for background and nucleus; 'separated' with background between nuclei that touch, as the "
+            "original U-Net learns them; 'border' with a class of their own there."
         ),
     ] = Target.semantic,
     border_width: Annotated[
-        float, typer.Option(min=1, help="Width of the rim of nuclei that touch, under --target border, in pixels.")
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            min=1,
+            help="Width in pixels of the rim that touching nuclei lose to what is between; 1 if left out, 2 with "
+            "--target border.",
+            show_default=False,
+        ),
+    ] = None,
     channels: ChannelsOption = ChannelsWish.auto,
     weight_map: WeightMapOption = False,
     weight_map_w0: WeightMapW0Option = 10.0,

@@ -11,19 +11,18 @@ from numpy.typing import NDArray
 
 from unetcli.core.weight_map import narrow_borders
 from unetcli.data.manifest import ClassInfo
-from unetcli.data.preparing.object_dataset import ObjectImage, refuse_all_skipped
+from unetcli.data.preparing.object_dataset import ObjectImage, refuse_all_skipped, shortened
 from unetcli.data.preparing.volume_records import Skipped
 from unetcli.data.sources.nuclei import NucleiFiles, read_nuclei
 from unetcli.errors import UnetError
 
-Target = Literal["semantic", "border"]
+Target = Literal["semantic", "separated", "border"]
 SEMANTIC = (
     ClassInfo(index=0, name="background", source_values=(0,)),
     ClassInfo(index=1, name="nucleus", source_values=(255,)),
 )
 WITH_BORDER = (*SEMANTIC, ClassInfo(index=2, name="border", source_values=(128,)))
-BORDER_WIDTH = 2.0
-SHOWN_WARNINGS = 5
+BORDER_WIDTHS: dict[Target, float] = {"semantic": 0.0, "separated": 1.0, "border": 2.0}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,13 +42,14 @@ class NucleiImages:
 
 def classes_of_target(target: Target) -> tuple[ClassInfo, ...]:
     """The classes that a network learns to tell apart."""
-    return SEMANTIC if target == "semantic" else WITH_BORDER
+    return WITH_BORDER if target == "border" else SEMANTIC
 
 
-def nuclei_labels(
-    instances: NDArray[np.int32], target: Target, border_width: float = BORDER_WIDTH
-) -> NDArray[np.uint8]:
+def nuclei_labels(instances: NDArray[np.int32], target: Target, border_width: float | None = None) -> NDArray[np.uint8]:
     """The classes of numbered nuclei.
+
+    Where nuclei touch, 'separated' puts background between them: the original U-Net is to learn "the small separation
+    borders that we introduce between touching cells" (Ronneberger et al. 2015, section 3).
 
     Borders are between nuclei alone, as the winners of the Data Science Bowl 2018 drew them, and not around each: a
     rim all around costs small nuclei much of their area and says nothing that the edge of the nucleus does not, while
@@ -57,19 +57,20 @@ def nuclei_labels(
 
     Args:
         instances: `(H, W)` number of the nucleus of every pixel, 0 for none.
-        target: Whether there is a class of borders.
-        border_width: How wide they are; see `unetcli.core.weight_map.narrow_borders`.
+        target: What becomes of the pixels between nuclei that touch: 'semantic' leaves them to the nuclei.
+        border_width: How wide they are; see `unetcli.core.weight_map.narrow_borders`. As `BORDER_WIDTHS` if None.
     """
     labels = (instances > 0).astype(np.uint8)
-    if target == "border":
-        labels[narrow_borders(instances, border_width)] = 2
+    if target != "semantic":
+        width = BORDER_WIDTHS[target] if border_width is None else border_width
+        labels[narrow_borders(instances, width)] = 2 if target == "border" else 0
     return labels
 
 
 def read_all_nuclei(
     files: Sequence[NucleiFiles],
     target: Target,
-    border_width: float = BORDER_WIDTH,
+    border_width: float | None = None,
     *,
     is_strict: bool = False,
     advance: Callable[[], None] = lambda: None,
@@ -93,6 +94,4 @@ def read_all_nuclei(
             warnings += nuclei.warnings
         advance()
     refuse_all_skipped(skipped, len(images), is_strict=is_strict)
-    if len(warnings) > SHOWN_WARNINGS:
-        warnings[SHOWN_WARNINGS:] = [f"and {len(warnings) - SHOWN_WARNINGS} more of this kind"]
-    return NucleiImages(tuple(images), tuple(skipped), tuple(warnings))
+    return NucleiImages(tuple(images), tuple(skipped), shortened(warnings))

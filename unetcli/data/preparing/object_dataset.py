@@ -21,6 +21,7 @@ from unetcli.errors import DataError
 
 Channels = Literal["auto", "grey", "rgb"]
 Array = NDArray[Any]
+SHOWN_WARNINGS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,6 +157,13 @@ def refuse_all_skipped(skipped: Sequence[Skipped], num_usable: int, *, is_strict
             f"{len(skipped)} of {len(skipped) + num_usable} images cannot be used: {told}",
             hint="mend or remove them, or leave out --strict to skip them",
         )
+
+
+def shortened(warnings: Sequence[str]) -> tuple[str, ...]:
+    """The first few warnings, and how many more there are."""
+    if len(warnings) <= SHOWN_WARNINGS:
+        return tuple(warnings)
+    return (*warnings[:SHOWN_WARNINGS], f"and {len(warnings) - SHOWN_WARNINGS} more of this kind")
 
 
 def _splits(images: Sequence[ObjectImage], plan: SplitPlan) -> tuple[Split, ...]:

@@ -42,6 +42,7 @@ def with_weights(
             instances = case.instances if objects is None else objects(case)
             if instances is None:
                 raise ValueError(f"{case.id} has no instances")
+            instances = instances * (case.labels > 0)  # what a target has taken off a cell is none
             weights = border_weights(case.labels, instances, balance, w0=facts.w0, sigma=facts.sigma)
             yield replace(case, weights=weights)
             advance()
