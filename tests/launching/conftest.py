@@ -31,6 +31,7 @@ import os, sys, time
 from pathlib import Path
 from unetcli.launching import membership, place_of
 place = place_of(os.environ)
+{before}
 def forever():
     while True: time.sleep(0.05)
 with membership() as arguments:
@@ -44,7 +45,8 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from conftest import FakeCluster
 from unetcli.errors import RanksError
-from unetcli.launching import launch
+from unetcli.launching import launch, supervision
+supervision.BEGINNING = 0.5
 try:
     cluster = FakeCluster({number}, launcher=Path({launcher!r}), is_on_cores=True)
     code = launch(cluster, ["train", "a b"], Path({logs!r}))
@@ -82,13 +84,13 @@ class Launched:
 
 @pytest.fixture
 def launched(tmp_path):
-    """Starts a program, given as indented lines that know their `rank`, in several processes."""
+    """Starts a program, given as lines that know their `rank`, in several processes; `before` goes ahead of all."""
 
-    def start(code: str, number: int = 2, environ: Mapping[str, str] | None = None) -> Launched:
+    def start(code: str, number: int = 2, environ: Mapping[str, str] | None = None, before: str = "") -> Launched:
         launcher = tmp_path / "launcher.py"
         launcher.write_text(LAUNCHER, "utf-8")
         lines = "\n".join(f"    {line}" for line in code.splitlines())
-        (tmp_path / "program.py").write_text(PROGRAM.format(code=lines), "utf-8")
+        (tmp_path / "program.py").write_text(PROGRAM.format(code=lines, before=before), "utf-8")
         call = CALL.format(
             tests=str(Path(__file__).parent),
             number=number,

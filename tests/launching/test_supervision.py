@@ -57,6 +57,16 @@ def test_each_worker_keeps_to_cores_of_its_own(launched):
     assert not first & second
 
 
+@pytest.mark.parametrize("victim", ["place.role == 'scheduler'", "place.rank == 1"])
+def test_a_process_that_is_killed_before_it_has_said_anything_ends_all(launched, tmp_path, victim):
+    call = launched(BEGUN + "forever()", before=f"if {victim}: os.kill(os.getpid(), 9)")
+    code, _, err = call.wait()
+    assert code == 5
+    assert "killed, or ran out of memory, while starting" in err
+    begun = [int(path.read_text()) for path in tmp_path.glob("begun-*")]
+    assert are_gone(begun)
+
+
 def test_what_is_drawn_over_is_not_in_the_log(launched):
     call = launched("sys.stderr.write('50 %\\r'); print('done', file=sys.stderr)")
     assert call.wait()[2] == "50 %\ndone\n"  # as Python reads a carriage return

@@ -55,6 +55,11 @@ class Cluster:
         """Processes on all machines."""
         return self.num_local * self.num_nodes
 
+    @property
+    def num_started(self) -> int:
+        """Processes that msrun starts on this machine: the workers, and on the first one the scheduler."""
+        return self.num_local + (self.node_rank == 0)
+
     def command(self, logs: Path, master: tuple[str, int]) -> list[str]:
         """The call of the launcher, as `msrun --help` (MindSpore 2.10) describes it.
 

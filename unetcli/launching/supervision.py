@@ -23,6 +23,8 @@ POLL = 0.2
 """Seconds between two looks at the processes."""
 GRACE = 2.0
 """Seconds that others have to say that they fail too, once one has."""
+BEGINNING = 10.0
+"""Seconds from the start of the first process in which all must have been started, and those lost must be missed."""
 PARTING = 30.0
 """Seconds that processes have to end once they have said so, or have been asked to and one of them has."""
 SHOWN_LINES = 20
@@ -89,6 +91,7 @@ class _Supervisor:
         self._logs = logs
         self._signals = signals
         self._asked: set[int] = set()
+        self._begun_at: float | None = None
 
     def wait(self) -> int:
         """Until all have ended; see `launch`."""
@@ -103,6 +106,7 @@ class _Supervisor:
             is_done = len(workers) == self._cluster.num_local and all(each.code == 0 for each in workers)
             failed = self._failed()
             if not (is_done or failed):
+                self._miss_silent()
                 continue
             if not (is_done or self._signals):
                 time.sleep(GRACE)
@@ -125,6 +129,30 @@ class _Supervisor:
             for member in self._exchange.members()
             if member.code not in (None, 0) or (member.code is None and member.name in gone)
         ]
+
+    def _miss_silent(self) -> None:
+        """Raise `RanksError` if a process is gone that has never said that it has begun.
+
+        msrun does not look at its scheduler, and waits for that one without end where no worker is left.
+        """
+        import psutil
+
+        members = list(self._exchange.members())
+        if len(members) == self._cluster.num_started:  # or psutil would look at all processes for as long as they live
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):  # msrun has just ended, which is found out by its code
+            children = psutil.Process(self._msrun.pid).children()
+            alive = sum(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+            if children and self._begun_at is None:
+                self._begun_at = time.monotonic()
+            ended = sum(member.code is not None and _is_gone(member) for member in members)
+            missing = self._cluster.num_started - alive - ended
+            if self._begun_at is not None and missing > 0 and time.monotonic() - self._begun_at > BEGINNING:
+                raise RanksError(
+                    f"{missing} of {self._cluster.num_started} processes of this machine "
+                    f"{'was' if missing == 1 else 'were'} killed, or ran out of memory, while starting",
+                    hint="a training goes on from its last epoch with --resume",
+                )
 
     def _outcome(self) -> int:
         workers = self._workers()
