@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy import ndimage
 from typer.testing import CliRunner
 
 from unetcli.cli.prepare import app
+from unetcli.core.weight_map import balanced_weights, border_weights
 from unetcli.data.manifest import load_cases, load_manifest
 from unetcli.errors import ConfigError, DataError
 
@@ -246,6 +248,26 @@ def test_volumes_have_label_maps_and_parts_too(invoke, tmp_path, rng):
     refused = invoke("source", "-o", "other", "--label-map", "#ff0000=1")
     assert isinstance(refused.exception, ConfigError)
     assert "volumes have none" in str(refused.exception)
+
+
+def test_the_pieces_of_a_class_are_weighed_as_its_cells(invoke, draw, tmp_path, rng):
+    for name in "ab":
+        draw(f"{name}.png", f"{name}_mask.png", values=(0, 1, 2, 255))
+    options = ("--label-map", "1=1", "--label-map", "2=2", "--label-map", "255=255", "--weight-map")
+    assert summary_of(invoke("source", *options, "--json"))["weight_map"] == {"w0": 10, "sigma": 5}
+    manifest, cases = cases_of(tmp_path / "datasets" / "source")
+    balance = balanced_weights(sum(np.bincount(case.labels.flat, minlength=256)[:3] for case in cases.values()))
+    for case in cases.values():
+        first, num_first = ndimage.label(case.labels == 1)
+        second, _ = ndimage.label(case.labels == 2)
+        cells = np.where(second > 0, second + num_first, first)
+        np.testing.assert_allclose(case.weights, border_weights(case.labels, cells, balance), rtol=1e-6)
+    assert manifest.weight_map is not None
+    nibabel.Nifti1Image(rng.random((4, 5, 6)), np.eye(4)).to_filename(tmp_path / "v.nii")
+    nibabel.Nifti1Image(np.eye(5)[None].astype(np.uint8), np.eye(4)).to_filename(tmp_path / "v_mask.nii")
+    refused = invoke(tmp_path, "--images", "v.nii", "--masks", "v_mask.nii", "--weight-map")
+    assert isinstance(refused.exception, ConfigError)
+    assert "--weight-map: is for images" in str(refused.exception)
 
 
 def test_the_pages_of_a_single_stack_validate_on_the_last(invoke, tmp_path, rng):

@@ -22,6 +22,9 @@ from unetcli.cli.prepare.options import (
     SpacingOption,
     StrictOption,
     ValidationOption,
+    WeightMapOption,
+    WeightMapSigmaOption,
+    WeightMapW0Option,
 )
 
 
@@ -46,6 +49,9 @@ def folder(
     label: LabelOption = None,
     label_map: LabelMapOption = None,
     mirror: MirrorOption = None,
+    weight_map: WeightMapOption = False,
+    weight_map_w0: WeightMapW0Option = 10.0,
+    weight_map_sigma: WeightMapSigmaOption = 5.0,
     group_by: GroupOption = None,
     folds: FoldsOption = None,
     validation: ValidationOption = None,
@@ -64,11 +70,12 @@ def folder(
     What the values of the masks mean is found from them: 0 and 255, or 0, 1, 2 and so on; --label and --label-map say
     it otherwise. Of masks with a palette of colours the indices count, and their colours are told. Folders train and
     val say what validates, unless --folds or --validation draw it.
-    --spacing, --compress and --jobs are for volumes.
+    --spacing, --compress and --jobs are for volumes, --weight-map is for images; the pieces of a class are its cells.
     """
     from unetcli import report
     from unetcli.cli.prepare.images import prepare_images
     from unetcli.cli.prepare.volumes import prepare_volumes
+    from unetcli.data.manifest import WeightMapFacts
     from unetcli.data.preparing.volume_plan import SplitPlan, WorkOptions
     from unetcli.data.sources.folder import Search, find_pairs
     from unetcli.data.sources.folder_images import ImageOptions, output_name
@@ -86,9 +93,12 @@ def folder(
         for name, given in (("--spacing", spacing), ("--compress", compress), ("--jobs", jobs)):
             if given:
                 raise ConfigError(f"{name}: is for volumes, but {source} holds images", hint="leave it out")
-        wishes = ImageOptions(place.resolve().name, split, tuple(label or ()), tuple(mirror or ()), strict, told)
+        facts = WeightMapFacts(w0=weight_map_w0, sigma=weight_map_sigma) if weight_map else None
+        wishes = ImageOptions(place.resolve().name, split, tuple(label or ()), tuple(mirror or ()), strict, told, facts)
         prepare_images(pairs, wishes, place, dry_run=dry_run, overwrite=overwrite, as_json=json_report)
         return
+    if weight_map:
+        raise ConfigError(f"--weight-map: is for images, but {source} holds volumes", hint="leave it out")
     with report.counting("looking at masks", len(pairs.pairs)) as advance:
         found = volumes_of(pairs, split, label or (), mirror or (), told, advance)
     options = WorkOptions(place, spacing, compress, jobs, strict, overwrite)

@@ -52,6 +52,7 @@ def prepare_images(
         "dtypes": sorted({case.image.dtype.name for case in found.cases}),
         "channels": list(manifest.channels),
         **class_facts(manifest.classes, found.values, manifest),
+        "weight_map": manifest.weight_map.model_dump(mode="json") if manifest.weight_map else None,
         **split_facts(manifest.splits, options.split, manifest.split_method),
         "fingerprint": fingerprint(manifest),
         "warnings": list(found.warnings),

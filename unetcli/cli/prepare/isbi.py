@@ -79,12 +79,10 @@ def isbi(
 
 def _weighed(stack: IsbiStack, facts: WeightMapFacts) -> IsbiStack:
     from unetcli import report
-    from unetcli.data.preparing.weighting import connected_pieces, with_weights
+    from unetcli.data.preparing.weighting import pieces_of_classes, with_weights
 
     with report.counting("weighing pixels", len(stack.cases)) as advance:
-        cases = with_weights(
-            stack.cases, len(stack.classes), facts, lambda case: connected_pieces(case.labels == 1), advance
-        )
+        cases = with_weights(stack.cases, len(stack.classes), facts, pieces_of_classes, advance)
     return replace(stack, cases=cases)
 
 

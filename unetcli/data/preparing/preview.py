@@ -17,6 +17,8 @@ from unetcli.data.manifest import Case, IntensityStats, Manifest
 SLICES, COLUMNS, SIDE, GAP, LINE = 6, 3, 384, 8, 20
 BACKGROUND = (24, 24, 24)
 TEXT = (230, 230, 230)
+LONGEST_NAME = 24
+"""Letters of a case's name beside which there is room for its shares."""
 COLOURS = ((60, 180, 255), (255, 190, 60), (90, 220, 90), (220, 110, 240), (90, 90, 250))
 """Outlines of classes 1, 2, ... in BGR, begun anew after the last."""
 Picture = NDArray[np.uint8]
@@ -78,7 +80,8 @@ def _row(panels: Sequence[Picture]) -> Picture:
 
 
 def _panels(case: LabelledImage, known: Case, manifest: Manifest) -> Iterator[Picture]:
-    texts = (known.id, _shares(known.class_shares, manifest), "")
+    name = known.id if len(known.id) <= LONGEST_NAME else f"{known.id[: LONGEST_NAME - 3]}..."
+    texts = (name, _shares(known.class_shares, manifest), "")
     if case.geometry is None:
         scale = SIDE / max(case.size)
         grey = to_grey(case.image[0], manifest.intensity)
@@ -133,7 +136,7 @@ def _header(manifest: Manifest, width: int) -> Picture:
         f"labels  {_shares(manifest.class_shares, manifest)}",
         *(_range(manifest, info.index) for info in manifest.classes),
         f"intensity  {stats.minimum:g} to {stats.maximum:g}, mean {stats.mean:.1f}, deviation {stats.std:.1f}",
-        f"split  {manifest.split_method}, {len(manifest.splits)} folds",
+        f"split  {manifest.split_method}, {len(manifest.splits)} fold{'s' if len(manifest.splits) > 1 else ''}",
     ]
     header = _canvas(LINE * len(lines) + 2 * GAP, width)
     for number, line in enumerate(lines, start=1):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from unetcli.core.weight_map import balanced_weights, border_weights
-from unetcli.data.cases import LabelledImage
+from unetcli.data.cases import IGNORED, LabelledImage
 from unetcli.data.manifest import WeightMapFacts
 
 Objects = Callable[[LabelledImage], NDArray[np.int32]]
@@ -48,6 +48,16 @@ def with_weights(
             advance()
 
     return tuple(weighted())
+
+
+def pieces_of_classes(case: LabelledImage) -> NDArray[np.int32]:
+    """Number the connected pieces of every class but the background, for cells that are not told apart."""
+    numbers = np.zeros(case.labels.shape, np.int32)
+    for index in np.unique(case.labels):
+        if index not in (0, IGNORED):
+            pieces = connected_pieces(case.labels == index)
+            numbers[pieces > 0] = pieces[pieces > 0] + numbers.max()
+    return numbers
 
 
 def connected_pieces(is_object: NDArray[np.bool_]) -> NDArray[np.int32]:

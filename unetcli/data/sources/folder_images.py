@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from unetcli.data.cases import IGNORED, LabelledImage, content_hash
 from unetcli.data.formats.images import ImageFile, grey_of, open_image
 from unetcli.data.formats.tif import page_name
-from unetcli.data.manifest import Manifest, Split
+from unetcli.data.manifest import Manifest, Split, WeightMapFacts
 from unetcli.data.preparing.dataset import describe_case, intensity_stats
 from unetcli.data.preparing.volume_labels import map_labels, value_counts
 from unetcli.data.preparing.volume_plan import SplitPlan, draw_splits, published_split
 from unetcli.data.preparing.volume_records import Skipped
+from unetcli.data.preparing.weighting import pieces_of_classes, with_weights
 from unetcli.data.sources.class_names import rule_of, with_mirrors
 from unetcli.data.sources.folder import Pair, Pairs
 from unetcli.data.sources.isbi import ALLOWED_TYPES
@@ -73,6 +74,7 @@ class ImageOptions:
         mirrors: `A=B` pairs of classes.
         is_strict: Whether a skipped case is an error.
         label_map: What values or colours of the masks become.
+        weight_map: How to weigh pixels; None for not at all. The pieces of a class are taken for its cells.
     """
 
     name: str
@@ -81,6 +83,7 @@ class ImageOptions:
     mirrors: tuple[str, ...] = ()
     is_strict: bool = False
     label_map: LabelMap = field(default_factory=LabelMap)
+    weight_map: WeightMapFacts | None = None
 
 
 def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None] = lambda: None) -> FolderImages:
@@ -114,6 +117,8 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
     except DataError as error:
         raise DataError(f"{pairs.source}: {error}", hint=error.hint) from error
     labelled = _label(pages, meaning, skipped)
+    if options.weight_map and labelled:
+        labelled = _weigh(labelled, len(meaning.classes), options.weight_map)
     cases = tuple(case for case, _ in labelled)
     if skipped and options.is_strict:
         raise DataError(
@@ -187,6 +192,13 @@ def _label(pages: Sequence[_Page], meaning: Meaning, skipped: list[Skipped]) -> 
     return cases
 
 
+def _weigh(
+    cases: Sequence[tuple[LabelledImage, _Page]], num_classes: int, facts: WeightMapFacts
+) -> list[tuple[LabelledImage, _Page]]:
+    weighed = with_weights([case for case, _ in cases], num_classes, facts, pieces_of_classes)
+    return [(case, page) for case, (_, page) in zip(weighed, cases, strict=True)]
+
+
 def _describe(cases: Sequence[tuple[LabelledImage, _Page]], meaning: Meaning, options: ImageOptions) -> Manifest:
     classes = meaning.classes
     told = [page.spacing for _, page in cases if page.spacing is not None]
@@ -200,6 +212,7 @@ def _describe(cases: Sequence[tuple[LabelledImage, _Page]], meaning: Meaning, op
         kind="folder",
         classes=classes,
         has_ignored=any(bool((case.labels == IGNORED).any()) for case, _ in cases),
+        weight_map=options.weight_map,
         channels=channel_names(len(cases[0][0].image)),
         spacing=spacing,
         unit="um" if spacing else None,
