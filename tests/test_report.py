@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -195,6 +196,24 @@ def test_training_shows_steps_loss_and_last_score_on_a_terminal(capsys, monkeypa
     assert out == ""
     assert "epoch 2/2" in err
     assert "step 4/6  loss 0.5000  lr 1.00e-03  16.0 img/s  mean IoU 0.8765" in err
+
+
+def test_a_file_of_the_zoo_is_told_of_key_by_key(capsys):
+    facts = {
+        "preset": "luna16",
+        "translated": [{"key": "lr", "setting": "optimizer.learning_rate", "value": 0.0005}],
+        "without_counterpart": {"device_target": "an option: --device"},
+    }
+
+    report.say_translation(facts, Path("a.yaml"))
+
+    assert capsys.readouterr() == (
+        "",
+        "a.yaml: a file of the MindSpore model zoo, laid over the preset luna16\n"
+        "  lr -> optimizer.learning_rate: 0.0005\n"
+        "  without a counterpart:\n"
+        "  device_target: an option: --device\n",
+    )
 
 
 OUTCOME = {

@@ -2,7 +2,8 @@
 
 `config.yaml` has every setting, so that training from it repeats the run; `run.json` what the data was
 (`RunFacts`); `metrics.jsonl` one line a step and an epoch; `last.ckpt` all that training needs to go on bit
-for bit; `best.ckpt` the weights of the best validation; `evaluation/` what `unet eval` found.
+for bit; `best.ckpt` the weights of the best validation; `evaluation/` what `unet eval` found; `translation.json` what
+became of each key of a settings file of the model zoo.
 """
 
 from __future__ import annotations

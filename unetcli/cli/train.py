@@ -48,7 +48,8 @@ def train(
         str | None, typer.Option("--preset", "-p", help="Proven settings; those named like the data if left out.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="YAML file of settings, laid over the preset.")
+        Path | None,
+        typer.Option("--config", "-c", help="YAML file of settings, ours or the model zoo's, laid over the preset."),
     ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="One setting; may be repeated.")
@@ -77,7 +78,8 @@ def train(
 ) -> None:
     """Train a U-Net on a prepared dataset.
 
-    The run folder holds the settings, the metrics of every step, and the last and the best checkpoint.
+    The run folder holds the settings, the metrics of every step, and the last and the best checkpoint
+    ('keep_checkpoint_max'). A settings file of the MindSpore model zoo is translated, and every key is told of.
     Ctrl-C ends training after the running step; --resume RUN goes on from there.
     """
     from unetcli import report
@@ -138,7 +140,9 @@ class Request:
 def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split]:
     """The run to train, made or taken up, and its cases for training and validation."""
     from unetcli.cli.selecting import selecting_measures
+    from unetcli.config import translation_of
     from unetcli.data.manifest import load_split
+    from unetcli.files import write_json
     from unetcli.runs import create_run, extend_run
 
     if request.resume is not None:
@@ -151,7 +155,10 @@ def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split
     check_device(run.config, device)
     cases = load_split(folder, manifest, run.config.data.fold)
     if request.resume is None:  # not earlier: a run that cannot begin must not be made, or it would be the newest
-        return create_run(run.path, run.config, run.facts), cases
+        run = create_run(run.path, run.config, run.facts)
+        if request.config and (translation := translation_of(request.config)):
+            write_json(run.path / "translation.json", translation.facts())
+        return run, cases
     return run if request.epochs is None else extend_run(run, request.epochs), cases
 
 
@@ -173,7 +180,7 @@ def _begin_together(request: Request, device: str, company: Company) -> tuple[Ru
 def settle(request: Request) -> tuple[Config, Path, Manifest]:
     """The settings of a new run, with what the dataset fills in, and that dataset."""
     from unetcli import report
-    from unetcli.config import load_config, preset_names
+    from unetcli.config import load_config, preset_names, translation_of
     from unetcli.data.manifest import load_manifest, newest_dataset
     from unetcli.data.resolve import resolve
 
@@ -194,6 +201,8 @@ def settle(request: Request) -> tuple[Config, Path, Manifest]:
     if folder is None:
         folder = newest_dataset()
         report.say(f"dataset: {folder} (the newest in datasets/)")
+    if file is not None and (translation := translation_of(file)):
+        report.say_translation(translation.facts(), file)
     manifest = load_manifest(folder)
     if chooses:
         name = _preset_for(manifest, preset_names())

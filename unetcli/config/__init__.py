@@ -30,6 +30,7 @@ from unetcli.config.sections import (
     ScheduleSettings,
     TrainSettings,
 )
+from unetcli.config.zoo import Translation, is_zoo, translate
 from unetcli.errors import ConfigError, suggestion
 from unetcli.files import write_text
 
@@ -43,10 +44,12 @@ __all__ = [
     "OptimizerSettings",
     "ScheduleSettings",
     "TrainSettings",
+    "Translation",
     "load_config",
     "load_saved_config",
     "preset_names",
     "save_config",
+    "translation_of",
     "with_values",
 ]
 
@@ -84,15 +87,13 @@ def load_config(
     Raises:
         ConfigError: For a file that cannot be read, an unknown name or a value out of range.
     """
-    from_file = _read_yaml(file) if file else {}
-    check_names(from_file, str(file))
+    from_file, places = _read_file(file) if file else ({}, {})
     place = "--preset" if preset else f"{file}: preset"
     preset = preset or from_file.get("preset")
     settings: Settings = {}
     if preset is not None:
         _merge(settings, _read_preset(preset, place))
     _merge(settings, from_file | ({"preset": preset} if preset else {}))
-    places = _places(from_file, file) if file else {}
     for assignment in assignments:
         name, equals, value = (part.strip() for part in assignment.partition("="))
         if not (name and equals):
@@ -128,6 +129,26 @@ def save_config(config: Config, path: Path) -> None:
     write_text(path, stream.getvalue())
 
 
+def translation_of(file: Path) -> Translation | None:
+    """How a settings file of the MindSpore model zoo is understood; None if it is one of ours.
+
+    Raises:
+        ConfigError: For a file that cannot be read, or a value that its key cannot have.
+    """
+    values = _read_yaml(file)
+    return translate(values, str(file)) if is_zoo(values) else None
+
+
+def _read_file(file: Path) -> tuple[Settings, dict[str, str]]:
+    """The settings of a file, ours or the zoo's, and where each of them was set."""
+    settings = _read_yaml(file)
+    if is_zoo(settings):
+        found = translate(settings, str(file))
+        return found.sections(), {name: f"{file}: {key}: " for name, key in found.sources.items()}
+    check_names(settings, str(file))
+    return settings, _places(settings, file)
+
+
 def _places(settings: Settings, file: Path) -> dict[str, str]:
     """Where the settings of a file were set, for an error to begin with."""
     return {f"{section}.{name}": f"{file}: " for section in sections_by_name() for name in settings.get(section, ())}
@@ -151,7 +172,10 @@ def _read_yaml(path: Path) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read ({reason})", hint="give --config a YAML file of settings") from error
-    return _as_settings(_parse_yaml(text, str(path)), str(path))
+    documents = [_as_settings(document, str(path)) for document in _parse_documents(text, str(path))]
+    if len(documents) > 1 and not is_zoo(documents[0]):
+        raise ConfigError(f"{path}: holds {len(documents)} documents", hint="a settings file is one, without ---")
+    return documents[0] if documents else {}
 
 
 def _as_settings(value: Any, place: str) -> Settings:
@@ -163,8 +187,15 @@ def _as_settings(value: Any, place: str) -> Settings:
 
 
 def _parse_yaml(text: str, place: str) -> Any:
+    documents = _parse_documents(text, place)
+    if len(documents) > 1:
+        raise ConfigError(f"{place}: holds {len(documents)} documents", hint="write one value, without ---")
+    return documents[0] if documents else None
+
+
+def _parse_documents(text: str, place: str) -> list[Any]:
     try:
-        return YAML(typ="safe", pure=True).load(text)  # pyright: ignore[reportUnknownMemberType]
+        return list(YAML(typ="safe", pure=True).load_all(text))  # pyright: ignore[reportUnknownMemberType]
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(f"{place}: not valid YAML: {line}{error.problem}") from error

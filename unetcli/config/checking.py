@@ -19,6 +19,8 @@ _REASONS = {
     "finite_number": "must be a finite number",
     "bool_type": "must be true or false",
     "path_type": "must be a path",
+    "string_type": "must be a name",
+    "string_too_short": "must be a name",
     "literal_error": "must be {expected}",
     "greater_than_equal": "must be at least {ge:g}",
     "greater_than": "must be greater than {gt:g}",

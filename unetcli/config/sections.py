@@ -24,7 +24,7 @@ class ModelSettings(Section):
     )
     ndim: Literal[2, 3] = Field(default=2, description="2 for images, 3 for volumes.")
     in_channels: int | None = Field(
-        default=None, ge=1, description="Channels of an image; taken from the dataset if unset."
+        default=None, ge=1, description="Channels of an image; taken from the dataset if unset ('num_channels')."
     )
     num_classes: int | None = Field(
         default=None, ge=2, description="Classes with background; taken from the dataset if unset."

@@ -98,12 +98,14 @@ class TrainSettings(Section):
         "float16, O2 all but batch normalisation, O3 all. Not on CPU.",
     )
     seed: int = Field(default=1, ge=0, description="Of weights, patches, augmentation and dropout.")
-    validate_every: int = Field(default=1, ge=1, description="Epochs between validations ('eval_interval').")
+    validate_every: int = Field(
+        default=1, ge=1, description="Epochs between validations ('run_eval', 'eval_interval')."
+    )
     select_by: str = Field(
         default="mean_iou",
         min_length=1,
         description="The measure of the validation that chooses best.ckpt, by its dotted name, such as "
-        "foreground_dice or classes.nucleus.dice; the highest is best.",
+        "foreground_dice or classes.nucleus.dice; the highest is best ('eval_metrics').",
     )
     patience: int | None = Field(
         default=None,

@@ -184,6 +184,17 @@ class TrainingDisplay:
         self._console.print("   ".join(parts), markup=False, soft_wrap=True)
 
 
+def say_translation(facts: Mapping[str, Any], file: Path) -> None:
+    """How a settings file of the model zoo was understood: every key, and what became of it."""
+    say(f"{file}: a file of the MindSpore model zoo, laid over the preset {facts['preset']}")
+    for of in facts["translated"]:
+        say(f"  {of['key']} -> {of['setting']}: {of['value']}")
+    if facts["without_counterpart"]:
+        say("  without a counterpart:")
+    for key, reason in facts["without_counterpart"].items():
+        say(f"  {key}: {reason}")
+
+
 def score_text(name: str, value: float | None) -> str:
     """A measure that a run is selected by, with its value."""
     shown = "mean IoU" if name == "mean_iou" else name

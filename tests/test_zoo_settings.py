@@ -1,0 +1,198 @@
+"""Settings files of the model zoo: every key becomes a setting, or is named with the reason."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from unetcli.config import load_config, translation_of
+from unetcli.config.zoo import UNKNOWN, WITHOUT_COUNTERPART, is_zoo, translate
+from unetcli.errors import ConfigError
+
+IMAGES = """\
+# in the manner of unet_medical_config.yaml
+enable_modelarts: False
+data_path: "/cache/data"
+device_target: "Ascend"
+model_name: 'unet_medical'
+run_eval: False
+crop: [388, 388]
+image_size: [572, 572]
+train_augment: True
+lr: 0.0002
+epochs: 300
+repeat: 400
+batch_size: 8
+cross_valid_ind: 1
+num_classes: 2
+num_channels: 1
+weight_decay: 0.0003
+loss_scale: 512.0
+FixedLossScaleManager: 512.0
+filter_weight: ["outc.weight", "outc.bias"]
+eval_metrics: "dice_coeff"
+eval_interval: 1
+---
+lr: "Rate of learning"
+---
+device_target: ["Ascend", "GPU", "CPU"]
+"""
+VOLUMES = """\
+lr: 0.0004
+batch_size: 1
+epoch_size: 12
+warmup_step: 60
+warmup_ratio: 0.2
+num_classes: 3
+in_channels: 1
+keep_checkpoint_max: 5
+loss_scale: 128.0
+roi_size: [192, 160, 64]
+overlap: 0.3
+min_val: -400
+max_val: 900
+upper_limit: 5
+lower_limit: 3
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_settings(text):
+        path = tmp_path / "zoo.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_settings
+
+
+def left_of(values):
+    return translate(values, "zoo.yaml").left
+
+
+def settings_of(values):
+    return translate(values, "zoo.yaml").settings
+
+
+def test_a_file_for_images_is_laid_over_its_recipe(write):
+    config = load_config(file=write(IMAGES))
+
+    assert config.preset == "zoo-unet-medical"
+    assert (config.model.architecture, config.model.norm, config.model.num_classes) == ("unet_valid", "none", 2)
+    assert (config.data.patch_size, config.data.fold, config.model.in_channels) == ((572, 572), 1, 1)
+    assert (config.train.epochs, config.train.batch_size, config.train.epoch_unit) == (300, 8, "cases")
+    assert (config.optimizer.name, config.optimizer.learning_rate) == ("adam", 0.0002)
+    assert (config.optimizer.weight_decay, config.optimizer.loss_scale) == (0.0003, 512)
+    assert config.train.validate_every > 1  # run_eval is off
+
+
+def test_a_file_for_volumes_is_laid_over_its_recipe(write):
+    config = load_config(file=write(VOLUMES))
+
+    assert (config.preset, config.model.architecture, config.model.num_classes) == ("luna16", "unet_residual", 3)
+    assert config.data.patch_size == (64, 160, 192)
+    assert (config.data.lower, config.data.upper, config.inference.overlap) == (-400, 900, 0.3)
+    assert (config.schedule.warmup_steps, config.schedule.warmup_ratio) == (60, 0.2)
+    assert (config.train.epochs, config.train.batch_size, config.optimizer.loss_scale) == (12, 2, 128)
+
+
+def test_what_is_given_beside_the_file_wins(write):
+    config = load_config(file=write(IMAGES), assignments=["train.epochs=7"], options={"data.fold": 3})
+    assert (config.train.epochs, config.data.fold, config.train.batch_size) == (7, 3, 8)
+
+
+def test_every_key_is_told_of_once_as_json_can_hold_it(write):
+    translation = translation_of(write(IMAGES))
+    assert translation is not None
+    facts = json.loads(json.dumps(translation.facts()))
+    told = [of["key"] for of in facts["translated"]] + list(facts["without_counterpart"])
+    keys = [line.partition(":")[0] for line in IMAGES.partition("---")[0].splitlines()[1:]]
+    assert set(told) | {"loss_scale"} == set(keys)
+    assert {"key": "lr", "setting": "optimizer.learning_rate", "value": 0.0002} in facts["translated"]
+    assert "eval_interval" in facts["without_counterpart"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "preset"),
+    [
+        ("unet_medical", None, "zoo-unet-medical"),
+        ("unet_simple", None, "zoo-unet-simple"),
+        ("unet_nested", None, "zoo-unet-nested"),
+        ("unet_nested", "Cell_nuclei", "zoo-nuclei"),
+        ("unet_nested", "COCO", "zoo-coco"),
+        ("unet_simple", "Cell_nuclei", "zoo-unet-simple"),
+    ],
+)
+def test_the_recipe_is_known_by_network_and_dataset(name, dataset, preset):
+    values = {"model_name": name} | ({"dataset": dataset} if dataset else {})
+    assert translate(values, "zoo.yaml").preset == preset
+
+
+@pytest.mark.parametrize(
+    ("values", "settings"),
+    [
+        ({"use_ds": False}, {"model.deep_supervision": False}),
+        ({"use_bn": False}, {"model.norm": "none"}),
+        ({"use_bn": True}, {"model.norm": "batch"}),
+        ({"use_deconv": False}, {"model.upsample": "bilinear"}),
+        ({"use_deconv": True}, {"model.upsample": "transposed"}),
+        ({"train_augment": True}, {"augmentation.flip": True}),
+        (
+            {"train_augment": False},
+            {
+                "augmentation.flip": False,
+                "augmentation.affine_probability": 0.0,
+                "augmentation.intensity_probability": 0.0,
+            },
+        ),
+        ({"run_eval": True, "eval_metrics": "dice_coeff"}, {"train.select_by": "zoo_dice"}),
+        ({"run_eval": True, "eval_metrics": "iou"}, {"train.select_by": "mean_iou"}),
+        ({"run_eval": True, "eval_interval": 5}, {"train.validate_every": 5}),
+        ({"run_eval": False, "eval_interval": 5}, {}),
+        ({"model_name": "unet_nested"}, {"model.architecture": "unet_nested"}),
+    ],
+)
+def test_keys_that_are_called_otherwise_here(values, settings):
+    assert settings_of(values) == settings
+
+
+def test_what_has_no_counterpart_is_named_with_the_reason():
+    assert left_of({"keep_checkpoint_max": 10, "lrr": 1}) == {
+        "keep_checkpoint_max": WITHOUT_COUNTERPART["keep_checkpoint_max"],
+        "lrr": UNKNOWN,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model_name: unet", "model_name: must be unet_medical or unet_nested or unet_simple, found 'unet'"),
+        ("cross_valid_ind: -1", "cross_valid_ind: data.fold: must be at least 0, found -1"),
+        ("cross_valid_ind: 1\nlr: fast", "lr: optimizer.learning_rate: must be a number, found 'fast'"),
+        ("cross_valid_ind: 1\nuse_bn: 1", "use_bn: must be true or false, found 1"),
+        ("train_augment: 1", "train_augment: must be true or false, found 1"),
+        ("roi_size: 64", "roi_size: must be a list of three numbers, found 64"),
+        ("epoch_size: 1\nbatch_size: two", "batch_size: must be a whole number, found 'two'"),
+        (
+            "loss_scale: 1024\nFixedLossScaleManager: 512",
+            "FixedLossScaleManager: is 512, but the other of loss_scale and FixedLossScaleManager is 1024",
+        ),
+    ],
+)
+def test_a_bad_value_is_named_with_its_file_and_key(write, text, message):
+    path = write(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file=path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+def test_a_file_of_ours_is_none_of_the_zoo(write):
+    assert translation_of(write("train: {epochs: 3}")) is None
+    assert not is_zoo({"preset": "isbi", "model": {}, "data": {}})
+
+
+def test_documents_of_ours_are_one_a_file(write):
+    path = write("train: {epochs: 3}\n---\ntrain: {epochs: 4}\n")
+    with pytest.raises(ConfigError, match="holds 2 documents"):
+        load_config(file=path)
