@@ -568,3 +568,8 @@ def test_a_setting_that_a_network_does_not_have_is_refused(name, value):
     message = str(error_of(options={"model.architecture": "unet_residual", f"model.{name}": value}))
 
     assert message == f"model: unet_residual has no {name}; leave the setting out"
+
+
+def test_a_weight_map_needs_a_loss_that_it_can_weigh():
+    message = str(error_of(options={"loss.cross_entropy": 0.0, "loss.dice": 1.0, "loss.weight_map": True}))
+    assert "weight_map is for cross_entropy and focal, and both have a weight of 0" in message

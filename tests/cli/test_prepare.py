@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from scipy import ndimage
 from typer.testing import CliRunner
 
 from unetcli.cli.prepare import app
+from unetcli.core.weight_map import balanced_weights, border_weights
 from unetcli.data.manifest import load_manifest, load_split
 from unetcli.errors import ConfigError, DataError
 
@@ -116,3 +118,18 @@ def test_help_names_every_option(invoke, source, options):
     for option in options:
         assert option in text
     assert source in invoke("--help").stdout
+
+
+def test_pixels_between_the_pieces_of_a_slice_weigh_more(invoke, tmp_path):
+    result = invoke("isbi", SAMPLE, "-o", "out", "--weight-map", "--weight-map-sigma", 3)
+
+    assert result.exit_code == 0, result.exception
+    assert "weight map    w0 10, sigma 3 px" in result.stdout
+    manifest = load_manifest(tmp_path / "out")
+    assert (manifest.weight_map.w0, manifest.weight_map.sigma, manifest.has_instances) == (10, 3, False)
+    balance = balanced_weights(np.array(manifest.class_shares) * 1e9)
+    for case in load_split(tmp_path / "out", manifest, 0)[1]:
+        pieces, _ = ndimage.label(case.labels == 1)
+        expected = border_weights(case.labels, pieces, balance, sigma=3)
+        np.testing.assert_allclose(case.weights, expected, rtol=1e-5)
+        assert case.weights[case.labels == 0].max() > 5

@@ -62,6 +62,17 @@ def test_images_between_pixels_are_as_scipy_has_them_but_for_rounded_places(rng)
     np.testing.assert_array_equal(cut, expected(labels, places, 0))
 
 
+@pytest.mark.parametrize("size", [(5, 6), (4, 5, 6)])
+def test_numbers_of_any_kind_are_taken_from_the_nearest_pixel(rng, size):
+    numbers = rng.random(size, dtype=np.float32)
+    order = np.arange(numbers.size, dtype=np.uint8).reshape(size)
+    places = places_in(rng, size, (7,) * len(size))
+    found, indices = np.empty(places.shape[1:], np.float32), np.empty(places.shape[1:], np.uint8)
+    sample_nearest(numbers, places, found)
+    sample_nearest(order, places, indices)
+    np.testing.assert_array_equal(found, numbers.reshape(-1)[indices])
+
+
 def test_whole_places_give_the_voxels_themselves(rng):
     volume = rng.random((1, 5, 6, 7), dtype=np.float32)
     places = np.stack(np.meshgrid(*map(np.arange, (5, 6, 7)), indexing="ij")).astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -255,3 +255,36 @@ def test_ignored_pixels_are_let_in_only_where_they_are_expected(rng):
     case.labels[4, 5] = 254
     with pytest.raises(DataError, match="labels hold the value 254"):
         PatchSampler([case], make_config(), has_ignored=True)
+
+
+def weighed(cases):
+    """The same cases, each pixel weighing what its label says."""
+    return [replace(case, weights=case.labels.astype(np.float32) + 0.5) for case in cases]
+
+
+@pytest.mark.parametrize("architecture", ["unet", "unet_valid"])
+def test_weights_are_moved_as_the_labels_are(rng, architecture):
+    cases = weighed(make_cases(rng, [(60, 50), (40, 64), (33, 37)]))
+    values = {"loss__weight_map": True, "data__patch_size": [32, 32], "model__architecture": architecture}
+    values |= {"data__patch_size": [28, 28]} if architecture == "unet_valid" else {}
+    sampler = PatchSampler(cases, with_values(make_config(**values), EVERYTHING))
+    plain = PatchSampler(cases, with_values(make_config(**values | {"loss__weight_map": False}), EVERYTHING))
+    for step in range(6):
+        images, labels, weights = sampler[step]
+        assert weights.dtype == np.float32
+        np.testing.assert_array_equal(weights, labels + np.float32(0.5))
+        for found, expected in zip((images, labels), plain[step], strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_the_shares_of_all_processes_have_the_weights_of_one(rng):
+    cases = weighed(make_cases(rng, [(60, 50), (40, 64)]))
+    config = with_values(make_config(train__batch_size=4, loss__weight_map=True), EVERYTHING)
+    parts = [PatchSampler(cases, config, share=Share(4, rank, 2))[3][2] for rank in range(2)]
+    np.testing.assert_array_equal(np.concatenate(parts), PatchSampler(cases, config)[3][2])
+
+
+def test_pixels_cannot_be_weighed_without_a_map(rng):
+    with pytest.raises(ConfigError, match=r"loss\.weight_map: is set, but slice 0 has no weight map") as caught:
+        PatchSampler(make_cases(rng, [(32, 32)]), make_config(loss__weight_map=True))
+    assert "--weight-map" in caught.value.hint

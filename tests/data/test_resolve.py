@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unetcli.config import Config, with_values
-from unetcli.data.manifest import Case, ClassInfo, Manifest, Split
+from unetcli.data.manifest import Case, ClassInfo, Manifest, Split, WeightMapFacts
 from unetcli.data.preparing.dataset import intensity_stats
 from unetcli.data.resolve import intensity_range, resolve
 from unetcli.errors import ConfigError
@@ -144,3 +144,12 @@ def test_a_network_of_other_axes_than_the_dataset_is_refused(tmp_path, ndim, wha
 
     assert str(caught.value) == f"model.ndim: {ndim}, but {tmp_path} holds {what}"
     assert "preset" in caught.value.hint
+
+
+def test_a_loss_that_weighs_pixels_needs_a_weight_map(tmp_path, manifest):
+    config = with_values(Config(), {"loss.weight_map": True})
+    with pytest.raises(ConfigError, match="has no weight map") as caught:
+        resolve(config, tmp_path, manifest)
+    assert "--weight-map" in caught.value.hint
+    weighed = manifest.model_copy(update={"weight_map": WeightMapFacts(w0=10, sigma=5)})
+    assert resolve(config, tmp_path, weighed).loss.weight_map

@@ -46,11 +46,12 @@ class Small(nn.Cell):
         return self.conv2(ops.relu(self.norm(self.conv1(x))))
 
 
-def small_step(optimizer, *, accumulation=1, norm="none"):
+def small_step(optimizer, *, accumulation=1, norm="none", is_weighted=False):
     network = Small(norm)
     rule = build_optimizer(OptimizerSettings(**optimizer), RATES, network.trainable_params())
     loss = build_loss(LossSettings(dice=1.0), num_classes=2)
-    return build_trainer(network, loss, rule, accumulation=accumulation).train_network.set_train()
+    trainer = build_trainer(network, loss, rule, accumulation=accumulation, is_weighted=is_weighted)
+    return trainer.train_network.set_train()
 
 
 @pytest.fixture
@@ -89,6 +90,21 @@ def test_batch_normalisation_sees_each_batch_by_itself(large):
     assert statistics
     for name in statistics:
         np.testing.assert_allclose(found[name], one.parameters_dict()[name].asnumpy(), atol=1e-6, err_msg=name)
+
+
+def test_weighed_batches_added_up_are_one_large_batch(large, rng):
+    weights = Tensor(rng.random(large[1].shape, np.float32) * 3)
+    optimizer = {"name": "sgd", "clip_norm": 0.2}
+    whole = small_step(optimizer, is_weighted=True)
+    parts = small_step(optimizer, accumulation=TIMES, is_weighted=True)
+    plain = small_step(optimizer)
+    for _ in RATES:
+        loss = parts(*large, weights).asnumpy()
+        np.testing.assert_allclose(loss, whole(*large, weights).asnumpy(), rtol=1e-5)
+        assert plain(*large).asnumpy() != loss
+    expected = values_of(whole)
+    for name, value in values_of(parts).items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-6, rtol=1e-5, err_msg=name)
 
 
 class Line(nn.Cell):

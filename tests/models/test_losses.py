@@ -206,3 +206,56 @@ def test_deep_supervision_is_the_weighted_mean_over_resolutions(rng, stride):
 def test_every_class_has_a_weight():
     with pytest.raises(ValueError, match=r"class_weights must be 3 numbers, got \[1.0, 2.0\]"):
         build_loss(LossSettings(class_weights=(1.0, 2.0)), 3)
+
+
+def test_weights_of_pixels_multiply_cross_entropy_and_focal_loss_as_in_torch(rng):
+    settings = LossSettings(cross_entropy=0.7, focal=0.3, dice=0.5, class_weights=(0.5, 2.0, 1.0))
+    logits = rng.normal(0, 3, (2, 3, 6, 5)).astype(np.float32)
+    labels = rng.integers(0, 3, (2, 6, 5)).astype(np.int32)
+    labels[0, 2] = 255
+    weights = rng.random((2, 6, 5), np.float32) * 9
+
+    loss = build_loss(settings, 3, ignored=255)
+    value, gradient = mindspore.value_and_grad(loss)(Tensor(logits), Tensor(labels), Tensor(weights))
+
+    reference = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    truth = torch.tensor(labels).long()
+    each = torch.nn.functional.cross_entropy(
+        reference, truth, torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64), ignore_index=255, reduction="none"
+    )
+    of_class = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)[torch.where(truth == 255, 0, truth)] * (truth != 255)
+    plain = each / torch.where(of_class > 0, of_class, 1)
+    weighed = torch.tensor(weights).double() * each
+    focal = (1 - torch.exp(-plain)) ** 2 * weighed
+    expected = (0.7 * weighed.sum() + 0.3 * focal.sum()) / of_class.sum()
+    without = build_loss(LossSettings(cross_entropy=0.0, dice=0.5), 3, ignored=255)
+    dice, dice_gradient = mindspore.value_and_grad(without)(Tensor(logits), Tensor(labels))
+    expected.backward()
+    assert float(value.asnumpy()) == pytest.approx(expected.item() + float(dice.asnumpy()), rel=2e-6)
+    largest = reference.grad.abs().max().item()
+    found = gradient.asnumpy() - dice_gradient.asnumpy()
+    np.testing.assert_allclose(found, reference.grad.numpy(), atol=3e-6 * largest)
+
+
+def test_weights_of_one_change_no_bit(rng):
+    loss = build_loss(LossSettings(focal=0.5, dice=1.0), 2)
+    logits = Tensor(rng.standard_normal((2, 2, 8, 8), dtype=np.float32))
+    labels = Tensor(rng.integers(0, 2, (2, 8, 8)).astype(np.int32))
+    weights = Tensor(np.ones((2, 8, 8), np.float32))
+    assert loss(logits, labels, weights).asnumpy() == loss(logits, labels).asnumpy()
+    doubled = build_loss(LossSettings(), 2)
+    assert doubled(logits, labels, 2 * weights).asnumpy() == pytest.approx(2 * doubled(logits, labels).asnumpy())
+
+
+def test_coarser_outputs_are_weighed_by_every_second_pixel(rng):
+    fine, coarse = (Tensor(rng.standard_normal((1, 2, n, n), dtype=np.float32)) for n in (8, 4))
+    labels = rng.integers(0, 2, (1, 8, 8)).astype(np.int32)
+    weights = rng.random((1, 8, 8), np.float32)
+    loss = build_loss(LossSettings(), 2)
+
+    found = loss((fine, coarse), Tensor(labels), Tensor(weights)).asnumpy()
+
+    of_fine = loss(fine, Tensor(labels), Tensor(weights)).asnumpy()
+    thinned = (Tensor(np.ascontiguousarray(array[:, ::2, ::2])) for array in (labels, weights))
+    of_coarse = loss(coarse, *thinned).asnumpy()
+    assert found == pytest.approx((of_fine + of_coarse / 2) / 1.5, rel=1e-6)

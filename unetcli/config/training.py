@@ -28,6 +28,11 @@ class LossSettings(Section):
     class_weights: tuple[float, ...] | None = Field(
         default=None, strict=False, description="Weight of each class in cross entropy and focal loss; equal if unset."
     )
+    weight_map: bool = Field(
+        default=False,
+        description="Multiply cross entropy and focal loss of each pixel by the weight map of the dataset, which "
+        "'unet prepare --weight-map' makes; it balances the classes too.",
+    )
 
     @model_validator(mode="after")
     def _something_to_minimise(self) -> Self:
@@ -35,6 +40,8 @@ class LossSettings(Section):
             raise ValueError("one of cross_entropy, dice and focal must have a positive weight")
         if self.class_weights is not None and (min(self.class_weights) < 0 or not sum(self.class_weights) > 0):
             raise ValueError(f"class_weights must not be negative, nor all 0, got {list(self.class_weights)}")
+        if self.weight_map and not self.cross_entropy + self.focal > 0:
+            raise ValueError("weight_map is for cross_entropy and focal, and both have a weight of 0")
         return self
 
 

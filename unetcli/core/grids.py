@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,7 @@ from unetcli.core.interpolation import sample_linear, sample_nearest
 Matrix = NDArray[np.float64]
 Floats = NDArray[np.floating[Any]]
 Size = tuple[int, ...]
+Number = TypeVar("Number", np.uint8, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,13 +95,25 @@ class PatchGrid:
         """
         if region.dtype != np.uint8:
             raise TypeError(f"labels must be uint8, not {region.dtype}")
+        return self.sample_nearest(region, margin)
+
+    def sample_nearest(self, region: NDArray[Number], margin: int = 0) -> NDArray[Number]:
+        """The values of the patch but for `margin` pixels at each border, each of the nearest pixel.
+
+        Args:
+            region: `size` uint8 or float32.
+            margin: Pixels of the patch at each border that have no value.
+
+        Returns:
+            Of the same type, smaller than the patch by `2 * margin` along each axis; it may be a view of `region`.
+        """
         if self.coordinates is None:
             return _without_margin(self.turned(region), margin)
         self._check(region)
         coordinates = np.ascontiguousarray(_without_margin(self.coordinates, margin, first_axis=1))
-        labels = np.empty(coordinates.shape[1:], np.uint8)
-        sample_nearest(np.ascontiguousarray(region), coordinates, labels)
-        return labels
+        values = np.empty(coordinates.shape[1:], region.dtype)
+        sample_nearest(np.ascontiguousarray(region), coordinates, values)
+        return values
 
     def turned(self, region: NDArray[Any]) -> NDArray[Any]:
         """The patch, where it is of whole pixels: a view of its region, `(..., *size)` of any type."""

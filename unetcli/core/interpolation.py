@@ -52,13 +52,13 @@ def sample_linear(source: NDArray[np.float32], places: Places, target: NDArray[n
             line[first : first + BLOCK] = _weighed(near, shares)
 
 
-def sample_nearest(source: NDArray[np.uint8], places: Places, target: NDArray[np.uint8]) -> None:
+def sample_nearest(source: NDArray[Any], places: Places, target: NDArray[Any]) -> None:
     """Fill `target` with the pixels nearest to some places.
 
     Args:
-        source: `(*S)` uint8.
+        source: `(*S)` uint8 or float32.
         places: `(ndim, *T)` float32 indices, from 0 to the last along each axis.
-        target: `(*T)` uint8, contiguous.
+        target: `(*T)` of the same type, contiguous.
     """
     if len(places) == 2:
         _remap(source, places, target, cv2.INTER_NEAREST)

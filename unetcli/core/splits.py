@@ -93,8 +93,7 @@ def random_part(n: int, num_drawn: int, seed: int = 12345, groups: Sequence[Hash
     Raises:
         ValueError: If no case or all would be drawn, no groups add up to so many, or `groups` is not of length `n`.
     """
-    if not 1 <= num_drawn < n:
-        raise ValueError(f"the number of validation cases must be in [1, {n - 1}] for {n} cases, got {num_drawn}")
+    _check_part(n, num_drawn)
     drawn: list[int] = []
     for group in _shuffled_groups(n, seed, groups):
         if len(drawn) + len(group) <= num_drawn:
@@ -102,6 +101,25 @@ def random_part(n: int, num_drawn: int, seed: int = 12345, groups: Sequence[Hash
     if len(drawn) < num_drawn:
         raise ValueError(f"groups of cases that stay together make {len(drawn)} validation cases, not {num_drawn}")
     return tuple(sorted(set(range(n)) - set(drawn))), tuple(sorted(drawn))
+
+
+def last_part(n: int, num_last: int) -> Fold:
+    """One fold that validates on the last cases of a stack, whose neighbours resemble each other.
+
+    Args:
+        n: Number of cases, in their order in the stack.
+        num_last: Cases to validate on.
+
+    Raises:
+        ValueError: If no case or all would be among them.
+    """
+    _check_part(n, num_last)
+    return tuple(range(n - num_last)), tuple(range(n - num_last, n))
+
+
+def _check_part(n: int, number: int) -> None:
+    if not 1 <= number < n:
+        raise ValueError(f"the number of validation cases must be in [1, {n - 1}] for {n} cases, got {number}")
 
 
 def _shuffled_groups(n: int, seed: int, groups: Sequence[Hashable] | None) -> list[list[int]]:

@@ -29,6 +29,11 @@ from unetcli.errors import ConfigError, DataError
 ORDER_STREAM = 1
 PATCH_STREAM = 2
 
+Batch = (
+    tuple[NDArray[np.float32], NDArray[np.int32]] | tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]
+)
+"""Images, labels and, where pixels are weighed, their weights."""
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -92,7 +97,8 @@ class PatchSampler:
         share: Which patches of a step; all that the settings ask of one process if None.
 
     Raises:
-        ConfigError: If the number of classes is not set, or 'range' has no bounds for floating-point images.
+        ConfigError: If the number of classes is not set, 'range' has no bounds for floating-point images, or pixels
+            are to be weighed and a case has no weights.
         DataError: If there is no case, or one is not what it must be; names the case.
     """
 
@@ -113,6 +119,11 @@ class PatchSampler:
         for case in cases:
             _check_shape(case, num_channels, config.model.ndim)
             _check_labels(case, config.model.num_classes, has_ignored)
+            if config.loss.weight_map and case.weights is None:
+                raise ConfigError(
+                    f"loss.weight_map: is set, but {case.id} has no weight map",
+                    hint="prepare the dataset again with --weight-map, or leave the setting out",
+                )
         self._cases = tuple(cases)
         self._num_channels = num_channels
         self._share = share or Share(config.train.patches_per_step)
@@ -150,11 +161,12 @@ class PatchSampler:
         num_pixels = sum(case.labels.size for case in self._cases)
         return math.ceil(num_pixels / (self.patches_per_step * math.prod(self.label_size)))
 
-    def __getitem__(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def __getitem__(self, step: int) -> Batch:
         """The batch of a step, counted from 0 over the whole training.
 
         Returns:
-            `(N, C, *patch)` normalised images and `(N, *label_size)` labels.
+            `(N, C, *patch)` normalised images and `(N, *label_size)` labels, and with `loss.weight_map` the weights
+            of the same pixels.
 
         Raises:
             IndexError: If `step` is negative; there is no last step to count back from.
@@ -164,17 +176,21 @@ class PatchSampler:
         places = self._share.places
         images = np.empty((len(places), self._num_channels, *self._shape.size), np.float32)
         labels = np.empty((len(places), *self.label_size), np.int32)
+        weights = np.empty(labels.shape, np.float32) if self._config.loss.weight_map else None
         for index, place in enumerate(places):
-            self._fill(step * self.patches_per_step + place, images[index], labels[index])
-        return images, labels
+            number = step * self.patches_per_step + place
+            self._fill(number, images[index], labels[index], None if weights is None else weights[index])
+        return (images, labels) if weights is None else (images, labels, weights)
 
     def case_index(self, number: int) -> int:
         """Which case the patch of a number, counted over the whole training, is cut from."""
         turn, place = divmod(number // self._config.data.patches_per_case, len(self._cases))
         return int(_order(self._config.train.seed, turn, len(self._cases))[place])
 
-    def _fill(self, number: int, image: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
-        """Make the patch of a number: its `(C, *patch)` image and its `(*label_size)` labels."""
+    def _fill(
+        self, number: int, image: NDArray[np.float32], labels: NDArray[np.int32], weights: NDArray[np.float32] | None
+    ) -> None:
+        """Make the patch of a number: its `(C, *patch)` image, and its `(*label_size)` labels and weights."""
         index = self.case_index(number)
         case = self._cases[index]
         rng = np.random.default_rng((self._config.train.seed, PATCH_STREAM, number))
@@ -191,6 +207,9 @@ class PatchSampler:
         if self._mirror is not None and _lateral_axis(case) in grid.mirrored:
             found = self._mirror(found)
         labels[...] = found
+        if weights is not None and case.weights is not None:
+            cut = mirrored_crop(case.weights, grid.start, grid.size)
+            weights[...] = grid.sample_nearest(cut, self._shape.margin)
 
     def _wants_foreground(self, number: int, rng: np.random.Generator) -> bool:
         share, num_patches = self._config.data.foreground_share, self.patches_per_step

@@ -27,6 +27,11 @@ def resolve(config: Config, folder: Path, manifest: Manifest) -> Config:
         ConfigError: If a setting contradicts the dataset.
     """
     _check_axes(config, folder, manifest)
+    if config.loss.weight_map and manifest.weight_map is None:
+        raise ConfigError(
+            f"loss.weight_map: is set, but {folder} has no weight map",
+            hint="prepare it again with --weight-map, or leave the setting out",
+        )
     facts = {"model.in_channels": len(manifest.channels), "model.num_classes": manifest.num_classes}
     for name, found in facts.items():
         given = getattr(config.model, name.removeprefix("model."))

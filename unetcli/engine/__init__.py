@@ -277,7 +277,12 @@ class Engine:
             network = with_precision(network, twin, config.train.amp)
         loss = build_loss(config.loss, num_classes=self._num_classes, ignored=self.ignored)
         model = build_trainer(
-            network, loss, optimizer, accumulation=config.train.accumulation, scaling=loss_scaling(config)
+            network,
+            loss,
+            optimizer,
+            accumulation=config.train.accumulation,
+            scaling=loss_scaling(config),
+            is_weighted=config.loss.weight_map,
         )
         if self._restored is not None:
             path, tensors = self._restored
@@ -326,7 +331,7 @@ class Engine:
         mindspore.dataset.config.set_prefetch_size(2)
         return mindspore.dataset.GeneratorDataset(
             steps,
-            ["image", "labels"],
+            ["image", "labels", *(["weights"] if self.config.loss.weight_map else [])],
             shuffle=False,
             num_parallel_workers=self.config.train.workers,
             python_multiprocessing=False,

@@ -20,12 +20,45 @@ LARGEST_SCALE = 2.0**64
 
 
 def build_trainer(
-    network: nn.Cell, loss: nn.Cell, optimizer: nn.Cell, *, accumulation: int = 1, scaling: Scaling | None = None
+    network: nn.Cell,
+    loss: nn.Cell,
+    optimizer: nn.Cell,
+    *,
+    accumulation: int = 1,
+    scaling: Scaling | None = None,
+    is_weighted: bool = False,
 ) -> Model:
-    """What trains: MindSpore's own step where there is nothing to scale or to add up, else a `TrainStep`."""
-    if accumulation == 1 and scaling is None:
+    """What trains: MindSpore's own step where there is nothing to scale, to weigh or to add up, else a `TrainStep`."""
+    if accumulation == 1 and scaling is None and not is_weighted:
         return Model(network, loss, optimizer)
-    return Model(TrainStep(nn.WithLossCell(network, loss), optimizer, accumulation=accumulation, scaling=scaling))
+    with_loss = WithWeightedLoss(network, loss) if is_weighted else nn.WithLossCell(network, loss)
+    return Model(TrainStep(with_loss, optimizer, accumulation=accumulation, scaling=scaling))
+
+
+class WithWeightedLoss(nn.Cell):
+    """A network with a loss behind it that takes the weights of pixels too.
+
+    Args:
+        network: From images to logits.
+        loss: From logits, labels and weights to the loss.
+
+    Inputs:
+        images: `(N, C, *S)`.
+        labels: `(N, *S)`.
+        weights: `(N, *S)`.
+
+    Outputs:
+        Scalar.
+    """
+
+    def __init__(self, network: nn.Cell, loss: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.loss = loss
+
+    def construct(self, images: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """The loss."""
+        return self.loss(self.network(images), labels, weights)
 
 
 def _times(factor: Tensor, gradient: Tensor) -> Tensor:
@@ -48,14 +81,13 @@ class TrainStep(nn.TrainOneStepCell):
     `mindspore.Model` has the like with a `LossScaleManager`, but on CPU only a fixed scale, whose overflow passes.
 
     Args:
-        network: From images and labels to the loss.
+        network: From images, labels and whatever else a batch has to the loss.
         optimizer: Of the network's parameters, with a loss scale of 1.
         accumulation: Batches of a step.
         scaling: The loss scale; None for none.
 
     Inputs:
-        images: `(accumulation N, C, *S)`.
-        labels: `(accumulation N, *S)`.
+        batch: Images `(accumulation N, C, *S)`, labels `(accumulation N, *S)`, and what else the network takes.
 
     Outputs:
         The mean loss of the batches, not scaled; with a scale a tuple of it, whether the step was skipped, and the
@@ -77,10 +109,10 @@ class TrainStep(nn.TrainOneStepCell):
             self.good_steps = Parameter(Tensor(0, mindspore.int32), name="good_steps", requires_grad=False)
         self.sum_over_devices = ops.AllReduce() if self.reducer_flag else nn.Identity()
 
-    def construct(self, images: Tensor, labels: Tensor) -> Any:
+    def construct(self, *batch: Tensor) -> Any:
         """A step."""
         scale = self.scale * 1.0  # what it is now; a dynamic one changes below
-        loss, gradients = self.summed(images, labels, scale)
+        loss, gradients = self.summed(batch, scale)
         loss = loss / self.accumulation
         gradients = self.grad_reducer(gradients)
         gradients = self.hyper_map(ops.partial(_times, 1 / (scale * self.accumulation)), gradients)
@@ -97,28 +129,29 @@ class TrainStep(nn.TrainOneStepCell):
             loss = ops.depend(loss, self.adjust(scale, is_finite))
         return loss, ops.logical_not(is_finite), scale
 
-    def summed(self, images: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, Any]:
+    def summed(self, batch: tuple[Tensor, ...], scale: Tensor) -> tuple[Tensor, Any]:
         """Losses, and scaled gradients, added up over the batches."""
         if self.accumulation == 1:
-            return self.scaled(images, labels, scale)
-        images, labels = self.cut(images), self.cut(labels)
+            return self.scaled(batch, scale)
+        batches = tuple([self.cut(part) for part in batch])
         # in one tuple with the loss: gradients that are all of one shape would get lost as a list of unknown length
         sums = (ops.zeros((), mindspore.float32), *self.hyper_map(ops.zeros_like, self.weights))
         number = self.first_batch
         while number < self.accumulation:
-            loss, gradients = self.scaled(ops.gather(images, number, 0), ops.gather(labels, number, 0), scale)
+            one = tuple([ops.gather(part, number, 0) for part in batches])
+            loss, gradients = self.scaled(one, scale)
             sums = self.hyper_map(ops.add, sums, (loss, *gradients))
             number = number + 1
         return sums[0], sums[1:]
 
-    def cut(self, batch: Tensor) -> Tensor:
+    def cut(self, part: Tensor) -> Tensor:
         """`(accumulation N, ...)` to `(accumulation, N, ...)`."""
-        return batch.reshape((self.accumulation, batch.shape[0] // self.accumulation, *batch.shape[1:]))
+        return part.reshape((self.accumulation, part.shape[0] // self.accumulation, *part.shape[1:]))
 
-    def scaled(self, images: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, Any]:
+    def scaled(self, batch: tuple[Tensor, ...], scale: Tensor) -> tuple[Tensor, Any]:
         """Loss, and scaled gradients, of a batch."""
-        loss = self.network(images, labels)
-        return loss, self.grad(self.network, self.weights)(images, labels, scale.astype(loss.dtype))
+        loss = self.network(*batch)
+        return loss, self.grad(self.network, self.weights)(*batch, scale.astype(loss.dtype))
 
     def is_finite_everywhere(self, gradients: Any) -> Tensor:
         """Whether all gradients are finite, on every device.

@@ -46,8 +46,11 @@ class Batches(Protocol):
         """Patches of a step, in all processes together."""
         ...
 
-    def __getitem__(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Images `(N, C, *S)` and labels `(N, *S)` of a step, counted from 0."""
+    def __getitem__(self, step: int) -> tuple[NDArray[Any], ...]:
+        """Images `(N, C, *S)` float32 and labels `(N, *S)` int32 of a step, counted from 0.
+
+        With `loss.weight_map` also the weights of the pixels, `(N, *S)` float32.
+        """
         ...
 
 
@@ -62,7 +65,7 @@ class Steps:
     def __len__(self) -> int:
         return self._stop - self._start
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
         return self._batches[self._start + int(index)]
 
 

@@ -22,6 +22,10 @@ class SegmentationLoss(nn.Cell):
 
     - Cross entropy: the mean of -log p over the pixels, p that of the true class. With class weights w it is the
       weighted mean sum(-w log p) / sum(w), w that of the true class, as PyTorch has it.
+    - With weights m of the pixels, cross entropy is the mean of -m log p over the pixels, or with class weights
+      sum(-m w log p) / sum(w). It is not divided by the sum of m, so that a map twice as large pulls twice as hard, as
+      in the sum of Ronneberger et al. 2015 (arXiv:1505.04597, equation 1). Focal loss is weighted in the same way, Dice
+      is not.
     - Focal: the mean of -(1 - p)^gamma log p, the same p (Lin et al. 2017, arXiv:1708.02002, equation 4); with
       class weights the same weighted mean, where their equation 5 divides by the number of pixels.
     - Dice, linear: 1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s), each sum over the pixels of one image and one class,
@@ -47,6 +51,7 @@ class SegmentationLoss(nn.Cell):
     Inputs:
         logits: `(N, K, *S)` float of any precision; computed in float32.
         labels: `(N, *S)` int32 in [0, K), or `ignored`.
+        pixel_weights: `(N, *S)` float32; None where all pixels weigh 1.
 
     Outputs:
         Scalar float32.
@@ -72,7 +77,7 @@ class SegmentationLoss(nn.Cell):
         self.is_squared = settings.dice_denominator == "squared"
         self.is_per_batch = settings.dice_per == "batch"
 
-    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def construct(self, logits: Tensor, labels: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
         """The weighted sum."""
         batch = logits.shape[0]
         log_scores = _log_softmax(logits.astype(mindspore.float32).reshape(batch, self.num_classes, -1))
@@ -87,13 +92,14 @@ class SegmentationLoss(nn.Cell):
         loss = 0.0
         if self.cross_entropy_weight or self.focal_weight:
             log_score = (log_scores * truth).sum(1)  # of the true class, (N, pixels)
+            weighed = log_score if pixel_weights is None else log_score * pixel_weights.reshape(batch, -1)
             weight = counted if self.class_weights is None else (truth * self.class_weights).sum(1)
             if self.cross_entropy_weight:
-                loss = loss - self.cross_entropy_weight * _mean(log_score, weight)
+                loss = loss - self.cross_entropy_weight * _mean(weighed, weight)
             if self.focal_weight:
                 # doubt kept off 0, where the gradient of a power below 1 is infinite
                 doubt = ops.maximum(1 - ops.exp(log_score), 1e-6)
-                loss = loss - self.focal_weight * _mean(doubt**self.gamma * log_score, weight)
+                loss = loss - self.focal_weight * _mean(doubt**self.gamma * weighed, weight)
         if self.dice_weight:
             loss = loss + self.dice_weight * self.dice(ops.exp(log_scores), truth, counted)
         return loss
@@ -123,7 +129,8 @@ class SegmentationLoss(nn.Cell):
 class DeepSupervision(nn.Cell):
     """The loss of each of several resolutions, weighted 1, 1/2, 1/4 ... from the finest on and divided by their sum.
 
-    As nnU-Net (Isensee et al. 2021). Labels are brought to a resolution by taking every s-th pixel along each axis.
+    As nnU-Net (Isensee et al. 2021). Labels, and weights of pixels, are brought to a resolution by taking every s-th
+    pixel along each axis.
 
     Args:
         loss: Of one resolution.
@@ -131,6 +138,7 @@ class DeepSupervision(nn.Cell):
     Inputs:
         logits: `(N, K, *S)`, or a tuple of such with sizes that divide the first's, the finest first.
         labels: `(N, *S)` int32.
+        pixel_weights: `(N, *S)` float32; None where all pixels weigh 1.
 
     Outputs:
         Scalar float32.
@@ -140,14 +148,18 @@ class DeepSupervision(nn.Cell):
         super().__init__()
         self.loss = loss
 
-    def construct(self, logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+    def construct(
+        self, logits: Tensor | tuple[Tensor, ...], labels: Tensor, pixel_weights: Tensor | None = None
+    ) -> Tensor:
         """The weighted mean."""
         if not isinstance(logits, tuple):
-            return self.loss(logits, labels)
+            return self.loss(logits, labels, pixel_weights)
         total = 0.0
         weights = 0.0
         for level, scores in enumerate(logits):
-            total = total + self.loss(scores, _thin(labels, scores.shape[2:])) / 2**level
+            size = scores.shape[2:]
+            thinned = None if pixel_weights is None else _thin(pixel_weights, size)
+            total = total + self.loss(scores, _thin(labels, size), thinned) / 2**level
             weights = weights + 1 / 2**level
         return total / weights
 
@@ -155,6 +167,7 @@ class DeepSupervision(nn.Cell):
 def build_loss(settings: LossSettings, num_classes: int, *, ignored: int | None = None) -> nn.Cell:
     """The loss that `settings` describe: from logits `(N, K, *S)` and labels `(N, *S)` int32 to a scalar.
 
+    It takes the weights of the pixels, `(N, *S)` float32, as a third input, or none.
     Where a network has deep supervision, the logits are a tuple of those of each resolution, the finest first.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from unetcli.cli.prepare import folder, isbi, luna16, msd, nuclei
+from unetcli.cli.prepare import coco, folder, isbi, luna16, msd, nuclei
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -18,4 +18,5 @@ app.command("isbi")(isbi.isbi)
 app.command("luna16")(luna16.luna16)
 app.command("msd")(msd.msd)
 app.command("nuclei")(nuclei.nuclei)
+app.command("coco")(coco.coco)
 app.command("folder")(folder.folder)

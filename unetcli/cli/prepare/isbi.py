@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unetcli.cli.options import JsonOption, OverwriteOption
-from unetcli.cli.prepare.options import DryRunOption, OutputOption
+from unetcli.cli.prepare.options import (
+    DryRunOption,
+    OutputOption,
+    WeightMapOption,
+    WeightMapSigmaOption,
+    WeightMapW0Option,
+)
+from unetcli.cli.prepare.summary import weight_map_text
 
 if TYPE_CHECKING:
-    from unetcli.data.manifest import Manifest
+    from unetcli.data.manifest import Manifest, WeightMapFacts
+    from unetcli.data.sources.isbi import IsbiStack
 
 
 class SplitMethod(StrEnum):
@@ -33,14 +42,19 @@ def isbi(
         typer.Option(help="'block' validates on neighbouring slices; 'zoo' on the slices that the model zoo drew."),
     ] = SplitMethod.block,
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
+    weight_map: WeightMapOption = False,
+    weight_map_w0: WeightMapW0Option = 10.0,
+    weight_map_sigma: WeightMapSigmaOption = 5.0,
     dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
     json_report: JsonOption = False,
 ) -> None:
     """Prepare the ISBI 2012 membrane stack, or any stack in its form.
 
-    Labels are 255 (or 1) inside cells and 0 on membranes. Slices that are blank or the same are reported.
+    Labels are 255 (or 1) inside cells and 0 on membranes. Slices that are blank or the same are reported. For the
+    weight map, each piece of a slice that membranes close off is a cell.
     """
+    from unetcli.data.manifest import WeightMapFacts
     from unetcli.data.preparing.dataset import describe_isbi, duplicate_warnings, refuse_output, write_dataset
     from unetcli.data.sources.isbi import read_isbi
 
@@ -48,7 +62,10 @@ def isbi(
         refuse_output(output, overwrite=overwrite)
     typer.echo(f"reading {source}", err=True)
     stack = read_isbi(source)
-    manifest = describe_isbi(stack, output.resolve().name, split.value, folds)
+    facts = WeightMapFacts(w0=weight_map_w0, sigma=weight_map_sigma) if weight_map else None
+    if facts is not None:
+        stack = _weighed(stack, facts)
+    manifest = describe_isbi(stack, output.resolve().name, split.value, folds, facts)
     warnings = [*stack.warnings, *duplicate_warnings(manifest, stack.cases)]
     if not dry_run:
         write_dataset(output, manifest, stack.cases, overwrite=overwrite)
@@ -58,6 +75,17 @@ def isbi(
         typer.secho(f"warning: {warning}", fg="yellow", err=True)
     summary = _summary(manifest, output, warnings, written=not dry_run)
     typer.echo(json.dumps(summary, indent=2) if json_report else _table(manifest, summary))
+
+
+def _weighed(stack: IsbiStack, facts: WeightMapFacts) -> IsbiStack:
+    from unetcli import report
+    from unetcli.data.preparing.weighting import connected_pieces, with_weights
+
+    with report.counting("weighing pixels", len(stack.cases)) as advance:
+        cases = with_weights(
+            stack.cases, len(stack.classes), facts, lambda case: connected_pieces(case.labels == 1), advance
+        )
+    return replace(stack, cases=cases)
 
 
 def _summary(manifest: Manifest, output: Path, warnings: list[str], *, written: bool) -> dict[str, Any]:
@@ -72,6 +100,7 @@ def _summary(manifest: Manifest, output: Path, warnings: list[str], *, written: 
         "class_shares": dict(zip(manifest.class_names, manifest.class_shares, strict=True)),
         "spacing": manifest.spacing,
         "unit": manifest.unit,
+        "weight_map": manifest.weight_map.model_dump(mode="json") if manifest.weight_map else None,
         "split": manifest.split_method,
         "folds": len(manifest.splits),
         "fingerprint": fingerprint(manifest),
@@ -88,11 +117,12 @@ def _table(manifest: Manifest, summary: dict[str, Any]) -> str:
         "slices": f"{summary['slices']} of {' x '.join(map(str, summary['size']))} px, {summary['dtype']}",
         "pixel size": spacing,
         "labels": ", ".join(f"{name} {share:.1%}" for name, share in summary["class_shares"].items()),
+        "weight map": weight_map_text(summary),
         "split": f"{summary['split']}, {summary['folds']} folds, validating on {validation}",
         "warnings": str(len(summary["warnings"]) or "none"),
         "dataset" if summary["written"] else "would write": summary["dataset"],
     }
-    return "\n".join(f"{name:<12}  {value}" for name, value in rows.items())
+    return "\n".join(f"{name:<12}  {value}" for name, value in rows.items() if value)
 
 
 def _numbers(ids: tuple[str, ...]) -> str:

@@ -81,7 +81,15 @@ MirrorOption = Annotated[
 ]
 LabelOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="VALUE=NAME", help="What a value of the masks means. Repeatable."),
+    typer.Option(metavar="VALUE=NAME", help="What a value of the masks means, 'ignore' for nothing. Repeatable."),
+]
+LabelMapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="VALUE=INDEX",
+        help="The class that a value, or a colour #RRGGBB, of the masks becomes, and 255 to ignore it; --label then "
+        "names classes by their index. Repeatable.",
+    ),
 ]
 GroupOption = Annotated[
     str | None,

@@ -101,7 +101,7 @@ def _text(summary: dict[str, Any]) -> str:
         "spacing": spacing,
         "channels": ", ".join(summary["channels"]),
         "labels": ", ".join(_labels(summary)),
-        "weight map": _weight_map(summary),
+        "weight map": weight_map_text(summary),
         "other values": ", ".join(f"{value} ({count} times)" for value, count in others.items()),
         "split": _split(summary),
         "warnings": str(len(summary["warnings"]) or "none"),
@@ -110,7 +110,8 @@ def _text(summary: dict[str, Any]) -> str:
     return "\n".join(f"{name:<12}  {value}" for name, value in rows.items() if value)
 
 
-def _weight_map(summary: dict[str, Any]) -> str:
+def weight_map_text(summary: dict[str, Any]) -> str:
+    """The two numbers of the weight map; nothing where there is none."""
     facts: dict[str, float] | None = summary.get("weight_map")
     return f"w0 {facts['w0']:g}, sigma {facts['sigma']:g} px" if facts else ""
 

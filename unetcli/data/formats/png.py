@@ -6,6 +6,8 @@ A palette is replaced by its colours, alpha is left out, and one bit becomes 0 a
 from __future__ import annotations
 
 import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.data.formats.tif import PixelSize, damage_told
+from unetcli.errors import DataError
 
 Array = NDArray[Any]
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 HEADER_BYTES = 33  # of the signature and the IHDR chunk, after which other chunks may stand
-PALETTE = 3  # PNG specification, table 8: the colour type of indexed colour
+GREY, PALETTE = 0, 3  # PNG specification, table 8: colour types
+COLOUR_CHUNKS = {b"PLTE", b"tRNS", b"bKGD", b"hIST", b"sBIT"}
+"""Of no use, or another one, to a grey image."""
 CENTIMETRE = 3  # the TIF tag ResolutionUnit
 
 
@@ -86,6 +91,41 @@ def is_opaque(path: Path) -> bool:
         pixels: Array = np.asarray(imagecodecs.png_decode(path.read_bytes()))
     has_alpha = pixels.ndim == 3 and pixels.shape[2] in {2, 4}
     return not has_alpha or bool((pixels[..., -1] == np.iinfo(pixels.dtype).max).all())
+
+
+def read_palette(path: Path) -> tuple[NDArray[np.uint8], list[tuple[int, int, int]]]:
+    """The indices of a PNG with a palette, `(H, W)`, and the colours that they stand for.
+
+    Decoders put the colours in place of the indices, so the file is decoded as if it were grey.
+
+    Raises:
+        DataError: If it is damaged or cut off, or an index has no colour.
+    """
+    import imagecodecs
+
+    with damage_told(f"{path}"):
+        content = path.read_bytes()
+        header = bytearray(content[:HEADER_BYTES])
+        depth, header[25] = header[24], GREY
+        header[29:33] = struct.pack(">I", zlib.crc32(bytes(header[12:29])))
+        chunks = list(_chunks(content))
+        kept = b"".join(chunk for name, chunk in chunks if name not in COLOUR_CHUNKS)
+        grey = np.asarray(imagecodecs.png_decode(bytes(header) + kept), np.uint8)
+        indices = grey // (255 // (2**depth - 1))  # fewer bits than 8 are stretched
+        table = b"".join(chunk[8:-4] for name, chunk in chunks if name == b"PLTE")
+    colours = [(table[first], table[first + 1], table[first + 2]) for first in range(0, len(table) // 3 * 3, 3)]
+    if int(indices.max(initial=0)) >= len(colours):
+        raise DataError(f"{path}: holds the index {indices.max()}, but its palette has {len(colours)} colours")
+    return indices, colours
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Names of the chunks behind the header, and the chunks whole."""
+    place = HEADER_BYTES
+    while place + 12 <= len(content):
+        length, name = struct.unpack_from(">I4s", content, place)
+        yield name, content[place : place + length + 12]
+        place += length + 12
 
 
 def encode_png(pixels: Array, chunks: bytes = b"") -> bytes:

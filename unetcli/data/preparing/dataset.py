@@ -21,6 +21,7 @@ from unetcli.data.manifest import (
     IntensityStats,
     Manifest,
     Split,
+    WeightMapFacts,
     save_manifest,
 )
 from unetcli.data.mindrecord import write_cases
@@ -33,8 +34,17 @@ PERCENTS = (0.5, 1.0, 50.0, 99.0, 99.5)
 SplitMethod = Literal["zoo", "block"]
 
 
-def describe_isbi(stack: IsbiStack, name: str, method: SplitMethod, num_folds: int) -> Manifest:
+def describe_isbi(
+    stack: IsbiStack, name: str, method: SplitMethod, num_folds: int, weight_map: WeightMapFacts | None = None
+) -> Manifest:
     """The manifest of a membrane stack.
+
+    Args:
+        stack: The slices, with weights if there is a weight map.
+        name: What the dataset is called.
+        method: How to divide the slices.
+        num_folds: Into how many folds.
+        weight_map: How the weights of pixels were computed; None if there are none.
 
     Raises:
         ConfigError: If the stack cannot be split into so many folds.
@@ -44,6 +54,7 @@ def describe_isbi(stack: IsbiStack, name: str, method: SplitMethod, num_folds: i
         kind="isbi",
         classes=stack.classes,
         channels=CHANNELS,
+        weight_map=weight_map,
         spacing=stack.spacing,
         unit="um" if stack.spacing else None,
         intensity=intensity_stats([case.image for case in stack.cases]),

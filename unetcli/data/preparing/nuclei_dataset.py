@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unetcli.core.weight_map import narrow_borders
 from unetcli.data.manifest import ClassInfo
-from unetcli.data.preparing.object_dataset import ObjectImage, refuse_all_skipped
+from unetcli.data.preparing.object_dataset import ObjectImage, refuse_all_skipped, shortened
 from unetcli.data.preparing.volume_records import Skipped
 from unetcli.data.sources.nuclei import NucleiFiles, read_nuclei
 from unetcli.errors import UnetError
@@ -23,7 +23,6 @@ SEMANTIC = (
 )
 WITH_BORDER = (*SEMANTIC, ClassInfo(index=2, name="border", source_values=(128,)))
 BORDER_WIDTH = 2.0
-SHOWN_WARNINGS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +92,4 @@ def read_all_nuclei(
             warnings += nuclei.warnings
         advance()
     refuse_all_skipped(skipped, len(images), is_strict=is_strict)
-    if len(warnings) > SHOWN_WARNINGS:
-        warnings[SHOWN_WARNINGS:] = [f"and {len(warnings) - SHOWN_WARNINGS} more of this kind"]
-    return NucleiImages(tuple(images), tuple(skipped), tuple(warnings))
+    return NucleiImages(tuple(images), tuple(skipped), shortened(warnings))

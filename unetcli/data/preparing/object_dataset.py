@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unetcli.data.cases import LabelledImage
 from unetcli.data.manifest import ClassInfo, Kind, Manifest, Split, WeightMapFacts
 from unetcli.data.preparing.dataset import describe_case, duplicate_warnings, intensity_stats
-from unetcli.data.preparing.volume_plan import SplitPlan, draw_splits
+from unetcli.data.preparing.volume_plan import SplitPlan, draw_splits, published_split
 from unetcli.data.preparing.volume_records import Skipped
 from unetcli.data.preparing.weighting import with_weights
 from unetcli.data.sources.folder_images import channel_names
@@ -21,6 +21,7 @@ from unetcli.errors import DataError
 
 Channels = Literal["auto", "grey", "rgb"]
 Array = NDArray[Any]
+SHOWN_WARNINGS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,14 +159,14 @@ def refuse_all_skipped(skipped: Sequence[Skipped], num_usable: int, *, is_strict
         )
 
 
+def shortened(warnings: Sequence[str]) -> tuple[str, ...]:
+    """The first few warnings, and how many more there are."""
+    if len(warnings) <= SHOWN_WARNINGS:
+        return tuple(warnings)
+    return (*warnings[:SHOWN_WARNINGS], f"and {len(warnings) - SHOWN_WARNINGS} more of this kind")
+
+
 def _splits(images: Sequence[ObjectImage], plan: SplitPlan) -> tuple[Split, ...]:
     if not plan.is_published:
         return draw_splits([image.id for image in images], [None] * len(images), plan)
-    validation = tuple(image.id for image in images if image.is_validation)
-    train = tuple(image.id for image in images if not image.is_validation)
-    if not train or not validation:
-        raise DataError(
-            f"all {len(images)} usable images are for {'validation' if validation else 'training'}",
-            hint="prepare one part alone, and let it be divided",
-        )
-    return (Split(train=train, validation=validation),)
+    return published_split([image.id for image in images], [image.is_validation for image in images])

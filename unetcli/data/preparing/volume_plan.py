@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetcli.core.geometry import Triple
-from unetcli.core.splits import block_folds, random_folds, random_part
+from unetcli.core.splits import block_folds, last_part, random_folds, random_part
 from unetcli.data.manifest import ClassInfo, Kind, Split
 from unetcli.data.preparing.volume_cases import Outline, outline_case
 from unetcli.data.preparing.volume_labels import LabelRule
@@ -214,21 +214,32 @@ def make_volume_splits(raws: Sequence[RawCase], plan: SplitPlan) -> tuple[Split,
     """
     ids = [raw.id for raw in raws]
     if plan.is_published and len(ids) > 1:
-        validation = tuple(raw.id for raw in raws if raw.is_validation)
-        train = tuple(raw.id for raw in raws if not raw.is_validation)
-        if not train or not validation:
-            raise DataError(
-                f"all {len(ids)} usable cases are for {'validation' if validation else 'training'}",
-                hint="draw the folds at random with --folds",
-            )
-        return (Split(train=train, validation=validation),)
+        return published_split(ids, [raw.is_validation for raw in raws])
     return draw_splits(ids, [raw.group for raw in raws], plan)
+
+
+def published_split(ids: Sequence[str], is_validation: Sequence[bool]) -> tuple[Split, ...]:
+    """The one fold that a source itself tells of.
+
+    Raises:
+        DataError: If one part is empty.
+    """
+    validation = tuple(name for name, validates in zip(ids, is_validation, strict=True) if validates)
+    train = tuple(name for name, validates in zip(ids, is_validation, strict=True) if not validates)
+    if not train or not validation:
+        raise DataError(
+            f"all {len(ids)} usable cases are for {'validation' if validation else 'training'}",
+            hint="draw the folds at random with --folds",
+        )
+    return (Split(train=train, validation=validation),)
 
 
 def draw_splits(
     ids: Sequence[str], groups: Sequence[str | None], plan: SplitPlan, *, in_blocks: bool = False
 ) -> tuple[Split, ...]:
     """Folds drawn at random, or `in_blocks` of neighbours; a case without a group is one of its own.
+
+    Where so many validation cases are wanted, there is one fold, and blocks validate on the last cases.
 
     Raises:
         ConfigError: If the cases cannot be divided into so many.
@@ -239,8 +250,8 @@ def draw_splits(
     keys = [(name, False) if group is None else (group, True) for name, group in zip(ids, groups, strict=True)]
     if len(set(keys)) < 2:
         raise DataError(f"all {len(ids)} cases are of one group", hint="training and validation need at least 2")
-    if plan.num_validation is not None and not in_blocks:
-        return (_single_split(ids, keys, plan.num_validation, plan.seed),)
+    if plan.num_validation is not None:
+        return (_single_split(ids, None if in_blocks else keys, plan.num_validation, plan.seed),)
     num_folds = plan.num_folds or min(DEFAULT_FOLDS, len(set(keys)))
     try:
         folds = block_folds(len(ids), num_folds) if in_blocks else random_folds(len(ids), num_folds, plan.seed, keys)
@@ -252,9 +263,12 @@ def draw_splits(
     )
 
 
-def _single_split(ids: Sequence[str], keys: Sequence[tuple[str, bool]], num_validation: int, seed: int) -> Split:
+def _single_split(ids: Sequence[str], keys: Sequence[tuple[str, bool]] | None, num_validation: int, seed: int) -> Split:
     try:
-        train, validation = random_part(len(ids), num_validation, seed, keys)
+        if keys is None:
+            train, validation = last_part(len(ids), num_validation)
+        else:
+            train, validation = random_part(len(ids), num_validation, seed, keys)
     except ValueError as error:
         raise ConfigError(f"--validation {num_validation}: {error}", hint="choose another --validation") from error
     return Split(train=tuple(ids[i] for i in train), validation=tuple(ids[i] for i in validation))

@@ -65,6 +65,11 @@ def parse_labels(options: Sequence[str]) -> dict[int, str]:
     return {0: "background"} | names
 
 
+def ignored_values(names: Mapping[int, str]) -> tuple[int, ...]:
+    """The values that are named `ignore`."""
+    return tuple(value for value, name in names.items() if name == IGNORE)
+
+
 def with_mirrors(classes: Sequence[ClassInfo], declared: Sequence[str] = ()) -> tuple[ClassInfo, ...]:
     """Classes that know what they become when an image is mirrored from side to side.
 

@@ -1,7 +1,7 @@
 """Images and masks of any source, paired by their names.
 
 Either lie in folders of their own, such as `images` and `labels`, or beside each other as `x.png` and `x_mask.png`, or
-where two patterns say.
+as `image.png` and `mask.png` in a folder for each, or where two patterns say.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,11 @@ from unetcli.errors import ConfigError, DataError
 
 MASK_WORD = r"masks?|seg|segmentations?|labels?|labelstr|annotations?|gt"
 IMAGE_WORD = r"images?|imagestr|imgs?|im|raw|volumes?|vol"
-LAYOUTS = "folders images and labels (or masks), or files such as x.png beside x_mask.png"
+TRAIN, VALIDATION = "train", ("val", "valid", "validation")
+LAYOUTS = (
+    "folders images and labels (or masks), files such as x.png beside x_mask.png, or image.png beside mask.png "
+    "in a folder for each; or folders train and val of these"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,14 @@ class Pair:
         image: The image.
         mask: Its mask.
         group: What it must not be parted from.
+        is_validation: Whether it lies in a folder of images to validate on.
     """
 
     id: str
     image: Path
     mask: Path
     group: str | None = None
+    is_validation: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class Pairs:
         alone: What has no partner, and why.
         dimension: Whether they are images or volumes.
         warnings: What may be wrong, as sentences.
+        is_published: Whether folders say what trains and what validates.
     """
 
     source: Path
@@ -59,6 +66,7 @@ class Pairs:
     alone: tuple[Skipped, ...]
     dimension: Literal[2, 3]
     warnings: tuple[str, ...] = ()
+    is_published: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,9 @@ def find_pairs(source: Path, search: Search) -> Pairs:
     """Find images and their masks by their names; none is read.
 
     Names agree if they are the same without their ending, a word such as `_mask` or `img_`, and the `_0000` of nnU-Net,
-    in the same folder below that of the images and that of the masks.
+    in the same folder below that of the images and that of the masks. Files that are called nothing but `image` and
+    `mask` have the name of their folder. Where there are folders `train` and `val`, each is searched by itself, and
+    they say what validates.
 
     Raises:
         ConfigError: If only one pattern is given, or the regular expression is none or matches no name.
@@ -93,12 +103,16 @@ def find_pairs(source: Path, search: Search) -> Pairs:
             f"{source}: {'is a file' if source.exists() else 'no such folder'}, but a folder is needed with {LAYOUTS}",
             hint="name the folder that holds images and masks",
         )
+    if (parts := _parts_of(source)) and search.images is None:
+        return _joined(source, *(find_pairs(part, search) for part in parts))
     images, masks = _files_of(source, search)
     if not images or not masks:
         found = ", ".join(sorted(path.name for path in source.iterdir())[:8]) or "nothing"
         raise DataError(
             f"{source}: holds no {'masks' if images else 'images'}; looked for {LAYOUTS}, found {found}",
-            hint="say where they are: --images 'scans/*.tif' --masks 'drawn/*.tif'",
+            hint="prepare them with: unet prepare nuclei"
+            if any((path / "masks").is_dir() for path in source.iterdir())
+            else "say where they are: --images 'scans/*.tif' --masks 'drawn/*.tif'",
         )
     images, ambiguous = _unique(images, "an image")
     masks, others = _unique(masks, "a mask")
@@ -124,6 +138,33 @@ def find_pairs(source: Path, search: Search) -> Pairs:
         )
     skipped = sorted((*ambiguous, *others, *alone), key=lambda each: natural_key(Path(each.id)))
     return Pairs(source, pairs, tuple(skipped), _dimension(pairs, search), tuple(warnings))
+
+
+def _parts_of(source: Path) -> tuple[Path, Path] | None:
+    """The folders of what trains and of what validates, if both are there."""
+    validation = next((source / name for name in VALIDATION if (source / name).is_dir()), None)
+    return (source / TRAIN, validation) if validation and (source / TRAIN).is_dir() else None
+
+
+def _joined(source: Path, train: Pairs, validation: Pairs) -> Pairs:
+    """Both parts as one; if they have a name in common, all names begin with that of their part."""
+    if train.dimension != validation.dimension:
+        raise DataError(
+            f"{source}: {train.source.name} and {validation.source.name} are of images and of volumes, "
+            "but a dataset is of one kind",
+            hint="prepare them apart",
+        )
+    is_shared = bool({pair.id for pair in train.pairs} & {pair.id for pair in validation.pairs})
+    pairs = tuple(
+        replace(pair, id=f"{part.source.name}_{pair.id}" if is_shared else pair.id, is_validation=part is validation)
+        for part in (train, validation)
+        for pair in part.pairs
+    )
+    alone = tuple(
+        Skipped(f"{part.source.name}/{each.id}", each.reason) for part in (train, validation) for each in part.alone
+    )
+    warnings = (*train.warnings, *validation.warnings)
+    return Pairs(source, pairs, alone, train.dimension, warnings, is_published=True)
 
 
 Named = list[tuple[str, Path]]
@@ -206,13 +247,15 @@ def _stem(path: Path) -> str:
 
 
 def _is_mask(path: Path) -> bool:
-    return re.search(rf"(?i)[_\-. ]({MASK_WORD})([_-]manual)?$|^({MASK_WORD})[_\-. ]", _stem(path)) is not None
+    return re.search(rf"(?i)[_\-. ]({MASK_WORD})([_-]manual)?$|^({MASK_WORD})([_\-. ]|$)", _stem(path)) is not None
 
 
 def _name(path: Path, root: Path) -> str:
     """What an image and its mask have in common."""
     stem = re.sub(r"_0000$", "", _stem(path))
     words = rf"{MASK_WORD}|{IMAGE_WORD}"
+    if path.parent != root and re.fullmatch(rf"(?i){words}", stem):
+        return path.parent.relative_to(root).as_posix()
     bare = re.sub(rf"(?i)[_\-. ]+({words})([_-]manual)?$|^({words})[_\-. ]+", "", stem)
     return (path.parent.relative_to(root) / (bare or stem)).as_posix()
 

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetcli.data.cases import LabelledImage, content_hash
+from unetcli.data.cases import IGNORED, LabelledImage, content_hash
 from unetcli.data.formats.images import ImageFile, grey_of, open_image
 from unetcli.data.formats.tif import page_name
-from unetcli.data.manifest import ClassInfo, Manifest
+from unetcli.data.manifest import Manifest, Split
 from unetcli.data.preparing.dataset import describe_case, intensity_stats
-from unetcli.data.preparing.volume_labels import map_labels, value_counts, whole_numbers
-from unetcli.data.preparing.volume_plan import SplitPlan, draw_splits
+from unetcli.data.preparing.volume_labels import map_labels, value_counts
+from unetcli.data.preparing.volume_plan import SplitPlan, draw_splits, published_split
 from unetcli.data.preparing.volume_records import Skipped
 from unetcli.data.sources.class_names import rule_of, with_mirrors
 from unetcli.data.sources.folder import Pair, Pairs
 from unetcli.data.sources.isbi import ALLOWED_TYPES
-from unetcli.data.sources.mask_values import classes_of
+from unetcli.data.sources.label_map import Colour, LabelMap, Meaning, meaning_of
+from unetcli.data.sources.mask_files import DrawnMask, palette_warnings, read_mask
 from unetcli.errors import DataError, UnetError
 
 Array = NDArray[Any]
@@ -55,9 +56,10 @@ class _Page:
     id: str
     file: str
     image: Array
-    mask: Array
+    mask: DrawnMask
     group: str | None
     spacing: tuple[float, float] | None
+    is_validation: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class ImageOptions:
         labels: `VALUE=NAME` of the masks' values; found from the masks if empty.
         mirrors: `A=B` pairs of classes.
         is_strict: Whether a skipped case is an error.
+        label_map: What values or colours of the masks become.
     """
 
     name: str
@@ -77,6 +80,7 @@ class ImageOptions:
     labels: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
     is_strict: bool = False
+    label_map: LabelMap = field(default_factory=LabelMap)
 
 
 def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None] = lambda: None) -> FolderImages:
@@ -93,7 +97,7 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
     skipped = list(pairs.alone)
     for pair in pairs.pairs:
         try:
-            pages += _read_pair(pair)
+            pages += _read_pair(pair, options.label_map.colours)
         except UnetError as error:
             skipped.append(Skipped(pair.id, str(error)))
         advance()
@@ -103,12 +107,13 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
         )
     values: Counter[int] = Counter()
     for page in pages:
-        values.update(dict(zip(*(array.tolist() for array in value_counts(page.mask)), strict=True)))
+        values.update(dict(zip(*(array.tolist() for array in value_counts(page.mask.values)), strict=True)))
     try:
-        classes = with_mirrors(classes_of(values, options.labels), options.mirrors)
+        meaning = meaning_of(values, options.labels, options.label_map)
+        meaning = replace(meaning, classes=with_mirrors(meaning.classes, options.mirrors))
     except DataError as error:
         raise DataError(f"{pairs.source}: {error}", hint=error.hint) from error
-    labelled = _label(pages, classes, skipped)
+    labelled = _label(pages, meaning, skipped)
     cases = tuple(case for case, _ in labelled)
     if skipped and options.is_strict:
         raise DataError(
@@ -119,7 +124,8 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
         raise DataError(
             f"{pairs.source}: no case can be used: {_told(skipped)}", hint="look at the files that are named"
         )
-    return FolderImages(_describe(labelled, classes, options), cases, tuple(skipped), values, pairs.warnings)
+    warnings = (*pairs.warnings, *palette_warnings(page.mask for page in pages))
+    return FolderImages(_describe(labelled, meaning, options), cases, tuple(skipped), values, warnings)
 
 
 def _told(skipped: Sequence[Skipped]) -> str:
@@ -127,16 +133,16 @@ def _told(skipped: Sequence[Skipped]) -> str:
     return "; ".join(f"{each.id}: {each.reason}" for each in skipped[:5]) + more
 
 
-def _read_pair(pair: Pair) -> Iterator[_Page]:
+def _read_pair(pair: Pair, colours: Mapping[Colour, int]) -> Iterator[_Page]:
     with contextlib.ExitStack() as stack:
         image, mask = (stack.enter_context(open_image(path)) for path in (pair.image, pair.mask))
         if image.num_pages != mask.num_pages:
             raise DataError(f"{mask.path}: has {mask.num_pages} pages, but its image has {image.num_pages}")
-        pages = [_read_page(pair, image, mask, index) for index in range(image.num_pages)]
+        pages = [_read_page(pair, image, mask, index, colours) for index in range(image.num_pages)]
     return iter(pages)
 
 
-def _read_page(pair: Pair, image: ImageFile, mask: ImageFile, index: int) -> _Page:
+def _read_page(pair: Pair, image: ImageFile, mask: ImageFile, index: int, colours: Mapping[Colour, int]) -> _Page:
     where = page_name(image.path, index, image.num_pages)
     pixels = image.read(index)
     grey = grey_of(pixels)
@@ -149,32 +155,18 @@ def _read_page(pair: Pair, image: ImageFile, mask: ImageFile, index: int) -> _Pa
         raise DataError(f"{where}: has intensities that are NaN or infinite")
     if pixels.min() == pixels.max():
         raise DataError(f"{where}: the image is {pixels.flat[0]:g} everywhere")
-    labels = _read_mask(mask, index)
-    if labels.shape != pixels.shape[1:]:
-        sizes = (f"{size[0]} x {size[1]}" for size in (labels.shape, pixels.shape[1:]))
+    drawn = read_mask(mask, index, colours)
+    if drawn.values.shape != pixels.shape[1:]:
+        sizes = (f"{size[0]} x {size[1]}" for size in (drawn.values.shape, pixels.shape[1:]))
         raise DataError(f"{page_name(mask.path, index, mask.num_pages)}: is {' px, but its image is '.join(sizes)} px")
     name = pair.id if image.num_pages == 1 else f"{pair.id}-{index:0{len(str(image.num_pages - 1))}d}"
     group = pair.group if image.num_pages == 1 or pair.group else pair.id
-    return _Page(name, pair.id, pixels, labels, group, image.pixel_size.micrometres)
+    return _Page(name, pair.id, pixels, drawn, group, image.pixel_size.micrometres, pair.is_validation)
 
 
-def _read_mask(mask: ImageFile, index: int) -> Array:
-    where = page_name(mask.path, index, mask.num_pages)
-    pixels = grey_of(mask.read(index))
-    if pixels is None:
-        kind = "a colour palette" if mask.has_palette else "colours"
-        raise DataError(f"{where}: the mask has {kind}, but must be of one value a pixel", hint="save it as grey")
-    try:
-        return whole_numbers(pixels[0])
-    except DataError as error:
-        raise DataError(f"{where}: {error}", hint=error.hint) from error
-
-
-def _label(
-    pages: Sequence[_Page], classes: Sequence[ClassInfo], skipped: list[Skipped]
-) -> list[tuple[LabelledImage, _Page]]:
+def _label(pages: Sequence[_Page], meaning: Meaning, skipped: list[Skipped]) -> list[tuple[LabelledImage, _Page]]:
     """Cases with class indices; what cannot be used is added to `skipped`."""
-    rule = rule_of(classes)
+    rule = rule_of(meaning.classes, meaning.ignored)
     num_channels = max(len(page.image) for page in pages)
     first: dict[str, str] = {}
     cases: list[tuple[LabelledImage, _Page]] = []
@@ -182,7 +174,7 @@ def _label(
         image = np.repeat(page.image, num_channels, axis=0) if len(page.image) == 1 else page.image
         same = first.setdefault(content_hash(image), page.id)
         try:
-            labels = map_labels(page.mask, rule).labels
+            labels = map_labels(page.mask.values, rule).labels
         except DataError as error:
             skipped.append(Skipped(page.id, str(error)))
             continue
@@ -195,27 +187,35 @@ def _label(
     return cases
 
 
-def _describe(
-    cases: Sequence[tuple[LabelledImage, _Page]], classes: tuple[ClassInfo, ...], options: ImageOptions
-) -> Manifest:
+def _describe(cases: Sequence[tuple[LabelledImage, _Page]], meaning: Meaning, options: ImageOptions) -> Manifest:
+    classes = meaning.classes
     told = [page.spacing for _, page in cases if page.spacing is not None]
     spacing = tuple(map(float, np.median(np.array(told), axis=0))) if len(told) == len(cases) else None
     # the pages of a single file cannot stay together, so at least neighbours do
-    is_stack = len({page.file for _, page in cases}) == 1
+    is_stack = len({page.file for _, page in cases}) == 1 and not options.split.is_published
     groups = [None if is_stack else page.group for _, page in cases]
     described = [describe_case(case, len(classes)) for case, _ in cases]
     return Manifest(
         name=options.name,
         kind="folder",
         classes=classes,
+        has_ignored=any(bool((case.labels == IGNORED).any()) for case, _ in cases),
         channels=channel_names(len(cases[0][0].image)),
         spacing=spacing,
         unit="um" if spacing else None,
         intensity=intensity_stats([case.image for case, _ in cases]),
         cases=tuple(case.model_copy(update={"group": group}) for case, group in zip(described, groups, strict=True)),
-        split_method="block" if is_stack else "random",
-        splits=draw_splits([case.id for case, _ in cases], groups, options.split, in_blocks=is_stack),
+        split_method="published" if options.split.is_published else "block" if is_stack else "random",
+        splits=_splits(cases, groups, options.split, in_blocks=is_stack),
     )
+
+
+def _splits(
+    cases: Sequence[tuple[LabelledImage, _Page]], groups: Sequence[str | None], plan: SplitPlan, *, in_blocks: bool
+) -> tuple[Split, ...]:
+    if not plan.is_published:
+        return draw_splits([case.id for case, _ in cases], groups, plan, in_blocks=in_blocks)
+    return published_split([case.id for case, _ in cases], [page.is_validation for _, page in cases])
 
 
 def channel_names(number: int) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from unetcli.data.preparing.volume_plan import SplitPlan, VolumeSource
 from unetcli.data.preparing.volume_records import RawCase, Skipped
 from unetcli.data.sources.archives import ArchivedFile, FileSource, Member, list_members
-from unetcli.data.sources.class_names import numbered_classes, parse_labels, rule_of, with_mirrors
+from unetcli.data.sources.class_names import ignored_values, numbered_classes, parse_labels, rule_of, with_mirrors
 from unetcli.errors import DataError
 
 LABELS: Mapping[int, str] = {0: "background", 3: "left_lung", 4: "right_lung", 5: "trachea"}
@@ -71,7 +71,9 @@ def read_luna16(source: Path, split: SplitPlan, labels: Sequence[str] = ()) -> V
     if split.is_published and paired:
         chosen, warning = _validation([(found.name, found.subset) for found in paired])
         warnings += [warning] if warning else []
-    classes = with_mirrors(numbered_classes(parse_labels(labels) if labels else LABELS))
+    names = parse_labels(labels) if labels else LABELS
+    classes = with_mirrors(numbered_classes(names))
+    ignored = ignored_values(names)
     return VolumeSource(
         kind="luna16",
         cases=tuple(
@@ -80,10 +82,11 @@ def read_luna16(source: Path, split: SplitPlan, labels: Sequence[str] = ()) -> V
         ),
         classes=classes,
         channels=CHANNELS,
-        rule=rule_of(classes, others=0),
+        rule=rule_of(classes, ignored, others=0),
         split=split,
         skipped=tuple(skipped),
         warnings=tuple(warnings),
+        has_ignored=bool(ignored),
     )
 
 

@@ -1,0 +1,263 @@
+"""`unet prepare folder`: the model zoo's layouts, and masks with palettes, colours and values that are told."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from typer.testing import CliRunner
+
+from unetcli.cli.prepare import app
+from unetcli.data.manifest import load_cases, load_manifest
+from unetcli.errors import ConfigError, DataError
+
+SIZE = (6, 7)
+COLOURS = [(0, 0, 0), (255, 0, 0), (0, 128, 0), (9, 9, 200)]
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """Run `prepare folder` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, ["folder", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture
+def draw(tmp_path, rng):
+    """Write an image, and a mask by a function of its path; returns the indices that are in the mask."""
+
+    def draw(image, mask, write=None, *, values=(0, 255), colour=False):
+        pixels = rng.integers(0, 255, (*SIZE, 3) if colour else SIZE, dtype=np.uint8)
+        indices = rng.choice(len(values), SIZE).astype(np.uint8)
+        indices.flat[: len(values)] = range(len(values))
+        for name, content in ((image, pixels), (mask, np.array(values, np.uint8)[indices])):
+            path = tmp_path / "source" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(path), content)
+        if write:
+            write(tmp_path / "source" / mask, indices)
+        return indices
+
+    return draw
+
+
+def with_palette(path, indices, *, colours=COLOURS, bits=8):
+    image = Image.fromarray(indices, "P")
+    image.putpalette([number for colour in colours for number in colour])
+    image.save(path, bits=bits)
+
+
+def in_colour(path, indices):
+    assert cv2.imwrite(str(path), np.array(COLOURS, np.uint8)[indices][..., ::-1])
+
+
+def summary_of(result):
+    assert result.exit_code == 0, result.exception
+    return json.loads(result.stdout)
+
+
+def cases_of(folder):
+    manifest = load_manifest(folder)
+    return manifest, {case.id: case for case in load_cases(folder, manifest, [each.id for each in manifest.cases])}
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_the_zoo_layout_has_a_folder_for_each_image(invoke, draw, tmp_path, colour):
+    drawn = {name: draw(f"{name}/image.png", f"{name}/mask.png", colour=colour) for name in ("c10", "c9", "x")}
+    (tmp_path / "source" / "x" / "mask.png").unlink()
+    summary = summary_of(invoke("source", "--json"))
+    assert [pair["case"] for pair in summary["pairs"]] == ["c9", "c10"]
+    assert (summary["skipped"], len(summary["channels"])) == (
+        [{"case": "x/image.png", "reason": "has no mask"}],
+        3 if colour else 1,
+    )
+    _, cases = cases_of(tmp_path / "datasets" / "source")
+    for name, case in cases.items():
+        np.testing.assert_array_equal(case.labels, drawn[name])
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
+@pytest.mark.parametrize(("image", "mask"), [("{}/image.png", "{}/mask.png"), ("images/{}.png", "masks/{}.png")])
+def test_folders_train_and_val_say_what_validates(invoke, draw, tmp_path, validation, image, mask):
+    for part, names in (("train", ("a", "b")), (validation, ("c",))):
+        for name in names:
+            draw(f"{part}/{image.format(name)}", f"{part}/{mask.format(name)}")
+    assert summary_of(invoke("source", "--json"))["split"] == "published"
+    manifest = load_manifest(tmp_path / "datasets" / "source")
+    assert [(split.train, split.validation) for split in manifest.splits] == [(("a", "b"), ("c",))]
+    drawn = summary_of(invoke("source", "--folds", 3, "--overwrite", "--json"))
+    assert (drawn["split"], drawn["cases"], len(drawn["folds"])) == ("random", 3, 3)
+    draw(f"{validation}/{image.format('a')}", f"{validation}/{mask.format('a')}")
+    shared = summary_of(invoke("source", "--dry-run", "--json"))
+    assert shared["folds"][0]["validation"] == [f"{validation}_a", f"{validation}_c"]
+    for path in (tmp_path / "source" / validation).rglob("*.png"):
+        path.unlink()
+    empty = invoke("source", "-o", "other")
+    assert isinstance(empty.exception, DataError)
+    assert f"source/{validation}: holds no images" in str(empty.exception)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_palette_of_colours_has_its_indices_for_values(invoke, draw, tmp_path, bits):
+    drawn = {
+        name: draw(f"{name}.png", f"{name}_mask.png", lambda *args: with_palette(*args, bits=bits), values=range(4))
+        for name in "ab"
+    }
+    summary = summary_of(invoke("source", "--json"))
+    assert summary["warnings"] == [
+        "masks have a palette, whose indices are taken for values: 0 #000000, 1 #ff0000, 2 #008000, 3 #0909c8"
+    ]
+    manifest, cases = cases_of(tmp_path / "datasets" / "source")
+    assert manifest.num_classes == 4
+    for name, case in cases.items():
+        np.testing.assert_array_equal(case.labels, drawn[name])
+
+
+def test_palettes_that_differ_between_masks_are_told(invoke, draw):
+    draw("a.png", "a_mask.png", with_palette, values=range(4))
+    other = [COLOURS[0], COLOURS[2], COLOURS[1], COLOURS[3]]
+    draw("b.png", "b_mask.png", lambda *args: with_palette(*args, colours=other), values=range(4))
+    (warning,) = summary_of(invoke("source", "--json"))["warnings"]
+    assert "1 #ff0000 or #008000" in warning
+    assert "not all have the same colours" in warning
+
+
+def test_a_palette_of_greys_has_them_for_values_whatever_its_order(invoke, draw, tmp_path):
+    greys = [(255,) * 3, (0,) * 3]
+    drawn = {
+        name: draw(f"{name}.png", f"{name}_mask.png", lambda *args: with_palette(*args, colours=greys)) for name in "ab"
+    }
+    assert summary_of(invoke("source", "--json"))["warnings"] == []
+    _, cases = cases_of(tmp_path / "datasets" / "source")
+    np.testing.assert_array_equal(cases["a"].labels, 1 - drawn["a"])
+
+
+def test_values_and_palettes_may_hold_pixels_to_ignore(invoke, draw, tmp_path):
+    for name in "ab":
+        draw(f"{name}.png", f"{name}_mask.png", values=(0, 1, 255))
+    refused = invoke("source")
+    assert isinstance(refused.exception, DataError)
+    summary_of(invoke("source", "--label", "1=cell", "--label", "255=ignore", "--json"))
+    manifest, cases = cases_of(tmp_path / "datasets" / "source")
+    assert (manifest.has_ignored, manifest.class_names) == (True, ("background", "cell"))
+    assert set(np.unique(cases["a"].labels)) == {0, 1, 255}
+
+
+def test_a_label_map_merges_values_into_classes(invoke, draw, tmp_path):
+    drawn = {name: draw(f"{name}.png", f"{name}_mask.png", values=(0, 50, 60, 200, 9)) for name in "ab"}
+    told = ("50=1", "60=1", "200=2", "9=255")
+    options = [text for entry in told for text in ("--label-map", entry)]
+    summary = summary_of(invoke("source", *options, "--label", "2=nucleus", "--json"))
+    assert [(info["name"], info["source_values"]) for info in summary["classes"]] == [
+        ("background", [0]),
+        ("class_1", [50, 60]),
+        ("nucleus", [200]),
+    ]
+    manifest, cases = cases_of(tmp_path / "datasets" / "source")
+    assert manifest.has_ignored
+    np.testing.assert_array_equal(cases["a"].labels, np.array([0, 1, 1, 2, 255])[drawn["a"]])
+
+
+def test_the_value_255_may_become_1_and_is_called_foreground(invoke, draw):
+    for name in "ab":
+        draw(f"{name}.png", f"{name}_mask.png")
+    summary = summary_of(invoke("source", "--label-map", "255=1", "--json"))
+    assert [(info["name"], info["source_values"]) for info in summary["classes"]] == [
+        ("background", [0]),
+        ("foreground", [255]),
+    ]
+
+
+def test_colours_are_classes_where_they_are_told_and_refused_by_name_where_not(invoke, draw, tmp_path):
+    drawn = {name: draw(f"{name}.png", f"{name}_mask.png", in_colour, values=range(4)) for name in "ab"}
+    refused = invoke("source")
+    assert isinstance(refused.exception, DataError)
+    assert "a_mask.png: the mask has colours, #" in str(refused.exception)
+    assert "#ff0000 (" in str(refused.exception)
+    told = ("#ff0000=1", "#008000=2")
+    options = [text for entry in told for text in ("--label-map", entry)]
+    incomplete = invoke("source", *options)
+    assert "the mask has #0909c8 (" in str(incomplete.exception)
+    assert "which --label-map does not tell" in str(incomplete.exception)
+    summary = summary_of(invoke("source", *options, "--label-map", "#0909C8=255", "--label", "1=wall", "--json"))
+    assert [(info["name"], info["source_values"]) for info in summary["classes"]] == [
+        ("background", [0]),
+        ("wall", [1]),
+        ("class_2", [2]),
+    ]
+    manifest, cases = cases_of(tmp_path / "datasets" / "source")
+    assert manifest.has_ignored
+    for name, case in cases.items():
+        np.testing.assert_array_equal(case.labels, np.array([0, 1, 2, 255])[drawn[name]])
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("255=cell",), "--label-map 255=cell: must be VALUE=INDEX or #RRGGBB=INDEX"),
+        (("255=256",), "an index of at most 255"),
+        (("red=1",), "must be VALUE=INDEX"),
+        (("#f00=1",), "must be VALUE=INDEX"),
+        (("7=1", "7=2"), "--label-map 7=2: is given twice"),
+        (("#ff0000=1", "#FF0000=2"), "is given twice"),
+        (("7=1", "#ff0000=2"), "tells of values and of colours"),
+        (("7=2",), "the classes 0, 2, but they must be 0, 1 and so on"),
+        (("0=0",), "the classes 0, but they must be"),
+    ],
+)
+def test_label_maps_that_cannot_be_are_refused(invoke, draw, options, told):
+    draw("a.png", "a_mask.png")
+    result = invoke("source", *(text for entry in options for text in ("--label-map", entry)))
+    assert isinstance(result.exception, ConfigError)
+    assert told in str(result.exception)
+
+
+def test_a_name_for_no_class_of_the_map_is_refused(invoke, draw):
+    for name in "ab":
+        draw(f"{name}.png", f"{name}_mask.png")
+    result = invoke("source", "--label-map", "255=1", "--label", "255=cell")
+    assert isinstance(result.exception, ConfigError)
+    assert "--label 255=cell: with --label-map, labels name the classes that values become, 0, 1" in str(
+        result.exception
+    )
+
+
+def test_volumes_have_label_maps_and_parts_too(invoke, tmp_path, rng):
+    for part, names in (("train", "ab"), ("val", "c")):
+        for kind in ("images", "labels"):
+            (tmp_path / "source" / part / kind).mkdir(parents=True)
+        for name in names:
+            image = rng.integers(-9, 99, (4, 5, 6)).astype(np.int16)
+            labels = rng.choice(np.array([0, 7, 9, 250], np.uint8), (4, 5, 6))
+            for kind, array in (("images", image), ("labels", labels)):
+                path = tmp_path / "source" / part / kind / f"{name}.nii"
+                nibabel.Nifti1Image(array, np.eye(4)).to_filename(path)
+    options = [text for entry in ("7=1", "9=1", "250=255") for text in ("--label-map", entry)]
+    summary = summary_of(invoke("source", *options, "--json"))
+    assert (summary["split"], summary["folds"]) == ("published", [{"train": 2, "validation": ["c"]}])
+    manifest, cases = cases_of(tmp_path / "datasets" / "source")
+    assert (manifest.has_ignored, manifest.classes[1].source_values) == (True, (7, 9))
+    assert set(np.unique(cases["c"].labels)) == {0, 1, 255}
+    refused = invoke("source", "-o", "other", "--label-map", "#ff0000=1")
+    assert isinstance(refused.exception, ConfigError)
+    assert "volumes have none" in str(refused.exception)
+
+
+def test_the_pages_of_a_single_stack_validate_on_the_last(invoke, tmp_path, rng):
+    (tmp_path / "source").mkdir()
+    tifffile.imwrite(tmp_path / "source" / "a.tif", rng.integers(0, 255, (5, 6, 7), dtype=np.uint8))
+    tifffile.imwrite(tmp_path / "source" / "a_mask.tif", rng.integers(0, 2, (5, 6, 7), dtype=np.uint8))
+    summary = summary_of(invoke("source", "--validation", 2, "--json"))
+    assert (summary["split"], summary["folds"]) == ("block", [{"train": 3, "validation": ["a-3", "a-4"]}])
+
+
+def test_the_bowl_as_published_is_sent_to_its_own_command(invoke, draw):
+    draw("x/images/x.png", "x/masks/1.png")
+    result = invoke("source")
+    assert isinstance(result.exception, DataError)
+    assert result.exception.hint == "prepare them with: unet prepare nuclei"
