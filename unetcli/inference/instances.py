@@ -112,9 +112,11 @@ def separate(labels: NDArray[np.uint8], scores: NDArray[np.float32], how: Separa
     classes = [0]
     for index in how.objects:
         mask = labels == index
+        if not mask.any():
+            continue
         pieces = _components(mask) if how.method == "components" or how.border is not None else _parted(mask, how)
         np.add(pieces, len(classes) - 1, out=numbers, where=mask)
-        classes += [index] * int(pieces.max(initial=0))
+        classes += [index] * int(pieces.max())
     if how.border is not None:
         is_border = labels == how.border
         heights = scores[how.border] if how.method == "watershed" else np.zeros_like(scores[how.border])
