@@ -28,11 +28,11 @@ VALID = ("model.base_channels=8", "train.batch_size=1")
 ZOO = ("model.base_channels=8", "data.patch_size=[192,192]", "train.batch_size=2")
 VOLUMES = ("data.patch_size=[32,48,48]", "model.base_channels=8")
 REDUCED = {
-    "cells-2024": ("model.base_channels=16",),
+    "cells-2024": ("model.base_channels=16", "data.patch_size=[192,192]"),
     "hippocampus": VOLUMES,
     "luna16": ("data.patch_size=[32,48,48]",),
     "paper-2015": VALID,
-    "tutorial": ("model.base_channels=16",),
+    "tutorial": ("model.base_channels=16", "data.patch_size=[192,192]"),
     "volume": VOLUMES,
     "zoo-coco": ("model.base_channels=8", "train.batch_size=2"),
     "zoo-nuclei": ("model.base_channels=8",),

@@ -10,7 +10,15 @@ import pytest
 
 from unetcli.core.matching import ObjectCounts
 from unetcli.engine.company import decode, encode
-from unetcli.evaluation import CaseResult, Measures, Prediction, evaluate
+from unetcli.evaluation import (
+    CaseResult,
+    Measures,
+    Prediction,
+    evaluate,
+    over_folds,
+    pair_cases,
+    selectable,
+)
 from unetcli.inference import Separation
 
 PIECES = Measures(separation=Separation((1,), method="components"))
@@ -148,6 +156,31 @@ def test_whoever_is_shown_a_case_sees_its_objects():
     shown = []
     evaluate([FOUND], segment, CLASSES, PIECES, on_case=lambda _, prediction: shown.append(prediction.instances))
     assert shown[0].numbers.tolist() == line("11....22").tolist()
+
+
+def test_runs_are_compared_by_objects_and_fewer_merged_ones_are_better():
+    parted = replace(MERGED, predicted=line("11.11.11"))
+    measures = pair_cases(measure([parted]), measure([MERGED])).summary()["measures"]
+    assert (measures["num_merged_objects"]["mean"], measures["num_merged_objects"]["num_better"]) == (-2, 1)
+    assert measures["average_precision_50"]["mean"] == pytest.approx(1 / 3)
+    assert not {"num_true_objects", "num_predicted_objects"} & set(measures)
+
+
+def test_weights_can_be_selected_by_the_quality_of_objects_but_not_by_their_number():
+    names = [name for name in selectable(CLASSES, PIECES, has_scores=True) if name.startswith("instances.")]
+    assert [name.removeprefix("instances.") for name in names] == [
+        *(f"average_precision_{at}" for at in range(50, 95, 5)),
+        *("mean_average_precision", "panoptic_quality", "segmentation_quality", "recognition_quality"),
+    ]
+
+
+def test_over_folds_objects_are_summarised_of_all_and_as_the_mean_over_cases():
+    result = measure([MERGED, FOUND])
+    said = result.summary() | {"object_statistics": result.object_statistics()}
+    over = over_folds({"fold-0": said})
+    assert over["instances.average_precision_50"]["mean"] == 3 / 6
+    of_cases = [name for name in over if name.startswith("object_statistics.average_precision_50.")]
+    assert of_cases == ["object_statistics.average_precision_50.mean"]
 
 
 def test_objects_cannot_be_told_apart_by_labels():

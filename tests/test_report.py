@@ -519,6 +519,16 @@ def test_objects_are_shown_of_all_cases_and_over_them(with_objects, tmp_path, ca
     assert ["instances"] not in [row[:1] for row in rows]
 
 
+def test_objects_of_several_classes_are_shown_class_by_class(with_objects, tmp_path, capsys):
+    cases = (replace(case, objects=(*case.objects, ObjectCounts())) for case in with_objects.cases)
+    both = replace(with_objects, cases=tuple(cases), object_classes=("nucleus", "cell"))
+    report.show_evaluation(both, tmp_path, as_json=False)
+    rows = [cells_of(line) for line in capsys.readouterr().out.splitlines()]
+    assert ["num_true_objects", "4"] in rows
+    assert ["nucleus", "4", "3", "0.4000", "0.4000", "0.4000", "0.5143"] in rows
+    assert ["cell", "0", "0", *["absent"] * 4] in rows
+
+
 def test_objects_are_in_the_files(with_objects, tmp_path, capsys):
     report.show_evaluation(with_objects, tmp_path, as_json=True)
     report.save_evaluation(with_objects, tmp_path)

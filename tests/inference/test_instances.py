@@ -14,7 +14,7 @@ from unetcli.core.matching import ObjectCounts, average_precision, count_objects
 from unetcli.inference import Separation, separate
 
 PIECES = Separation((1,), method="components")
-FLOODS = Separation((1,), method="watershed", distance=4)
+FLOODS = Separation((1,), method="watershed", distance=5)
 BORDERED = Separation((1,), border=2)
 
 
@@ -72,6 +72,15 @@ def test_discs_that_touch_are_parted_in_the_middle(middles):
 def test_middles_nearer_than_the_distance_are_one():
     labels, _ = discs((15, 15), (15, 29))
     assert separated(labels, Separation((1,), distance=20)).num_objects == 1
+
+
+@pytest.mark.parametrize("angle", np.linspace(0, np.pi / 2, 13))
+@pytest.mark.parametrize("width", [1, 3, 5, 6, 9])
+def test_a_long_object_of_one_width_is_one(angle, width):
+    y, x = np.indices((90, 90)) - 45
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    rod = ((np.abs(along) < 35) & (np.abs(across) <= width)).astype(np.uint8)
+    assert separated(rod, Separation((1,), distance=1)).num_objects == 1
 
 
 @pytest.mark.parametrize("labels", [np.ones((9, 9), np.uint8), rows("11", "11", ".."), rows("1"), rows("1.", "..")])
@@ -143,12 +152,12 @@ def test_nuclei_told_apart_from_their_own_masks(real_data):
     true = tifffile.imread(real_data / "dsb2018" / "fluo256" / "labels-instances.tif").astype(np.int32)
     reached = {}
     for method in ("components", "watershed"):
-        how = Separation((1,), method=method, min_size=15, distance=4)
+        how = Separation((1,), method=method, min_size=15, distance=5)
         masks = (true > 0).astype(np.uint8)
         counts = [count_objects(page, separated(mask, how).numbers) for page, mask in zip(true, masks, strict=True)]
         reached[method] = average_precision(sum(counts, ObjectCounts()))[0]
     assert reached["components"] == pytest.approx(0.8302, abs=1e-3)
-    assert reached["watershed"] == pytest.approx(0.921, abs=2e-3)
+    assert reached["watershed"] == pytest.approx(0.9298, abs=2e-3)
 
 
 def test_what_cannot_be_told_apart_is_refused():

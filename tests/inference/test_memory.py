@@ -92,7 +92,7 @@ scores = np.zeros((3, *labels.shape), np.float32)
 before = peak()
 separate(labels, scores, Separation((1,), method="components"))
 first = peak()
-separate(labels, scores, Separation((1,), method="watershed", distance=4))
+separate(labels, scores, Separation((1,), method="watershed", distance=5))
 print(json.dumps([first - before, peak() - before]))
 """
 
@@ -142,9 +142,9 @@ def test_objects_are_told_apart_beside_all_else():
     tiles = TilePlan.with_share((256, 256), 0.5, "gaussian", 4)
     without, within = (plan_memory(each, tiles, COST) for each in (work, replace(work, separates=True)))
 
-    assert within.objects_bytes == 45 * 3000 * 4000
+    assert within.objects_bytes == BYTES_PER_PIXEL * 3000 * 4000
     assert within.peak_bytes == without.peak_bytes + within.objects_bytes
-    assert "objects 540 MB" in within.describe()[1]
+    assert "objects 600 MB" in within.describe()[1]
 
 
 def test_what_telling_objects_apart_takes_is_within_the_plan(tmp_path):

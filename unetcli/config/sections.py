@@ -292,7 +292,7 @@ class InferenceSettings(Section):
         default=15, ge=0, description="Least pixels of an object; smaller ones are left out."
     )
     instance_distance: int = Field(
-        default=4, ge=1, description="Least distance in pixels of the middles of two objects, for 'watershed'."
+        default=5, ge=1, description="Least distance in pixels of the middles of objects that touch, for 'watershed'."
     )
 
     @field_validator("tile_size", mode="before")

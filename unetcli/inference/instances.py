@@ -12,17 +12,28 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.feature import peak_local_max
+from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.int32]
+Heights = NDArray[np.float32]
 Method = Literal["watershed", "components"]
 
 SMOOTHING = 1.0
 """Standard deviation in pixels by which distances are smoothed, so that a ragged outline has no peaks of its own."""
+RISE = 0.25
+"""Pixels by which a middle is farther from the outline than the way to the next; less is a ragged outline's doing."""
 WITH_CORNERS = np.ones((3, 3), bool)
-BYTES_PER_PIXEL = 45
+_FIRST, _LAST, _ALL = slice(None, -1), slice(1, None), slice(None)
+NEIGHBOURS = (
+    ((_FIRST, _ALL), (_LAST, _ALL)),
+    ((_ALL, _FIRST), (_ALL, _LAST)),
+    ((_FIRST, _FIRST), (_LAST, _LAST)),
+    ((_FIRST, _LAST), (_LAST, _FIRST)),
+)
+"""Views of an image such that a pixel of the one touches the same pixel of the other; all pairs that touch, once."""
+BYTES_PER_PIXEL = 50
 """Most that `separate` was seen to take beside labels and scores, with leeway."""
 
 
@@ -35,7 +46,8 @@ class Separation:
         border: The class of pixels along which objects touch; None if there is none.
         method: "components" for connected pieces, "watershed" to part pieces where they are narrow.
         min_size: Least pixels of an object; smaller ones are left out.
-        distance: Least distance in pixels of the middles of two objects, for "watershed" without a border class.
+        distance: Least distance in pixels of the middles of two objects that touch, along either axis; for "watershed"
+            without a border class.
 
     Raises:
         ValueError: If a value is out of range.
@@ -79,7 +91,8 @@ def separate(labels: NDArray[np.uint8], scores: NDArray[np.float32], how: Separa
 
     Pieces hang together across edges and corners. Without a border class they are the objects with "components"; with
     "watershed" they are flooded from their middles, the peaks of the distance to their outline, and parted where the
-    floods meet (Vincent and Soille 1991, doi 10.1109/34.87344). With a border class the pieces between borders are the
+    floods meet (Vincent and Soille 1991, doi 10.1109/34.87344), unless the way from middle to middle is as wide as the
+    narrower of the two, or they are too near. With a border class the pieces between borders are the
     objects, grown back over the border: by the "watershed" of its score, so that they meet where it is highest, or by
     "components" evenly. Border that hangs together with no piece is background.
 
@@ -99,9 +112,11 @@ def separate(labels: NDArray[np.uint8], scores: NDArray[np.float32], how: Separa
     classes = [0]
     for index in how.objects:
         mask = labels == index
+        if not mask.any():
+            continue
         pieces = _components(mask) if how.method == "components" or how.border is not None else _parted(mask, how)
         np.add(pieces, len(classes) - 1, out=numbers, where=mask)
-        classes += [index] * int(pieces.max(initial=0))
+        classes += [index] * int(pieces.max())
     if how.border is not None:
         is_border = labels == how.border
         heights = scores[how.border] if how.method == "watershed" else np.zeros_like(scores[how.border])
@@ -118,16 +133,51 @@ def _components(mask: Mask) -> Numbers:
 
 def _parted(mask: Mask, how: Separation) -> Numbers:
     """Connected pieces, each parted where it is narrow."""
-    pieces = _components(mask)
     if mask.all():  # there is no outline
-        return pieces
-    distances = ndimage.gaussian_filter(np.asarray(ndimage.distance_transform_edt(mask), np.float32), SMOOTHING)
-    peaks = peak_local_max(distances, min_distance=how.distance, threshold_abs=0, exclude_border=False, labels=pieces)
-    has_peak = np.zeros(int(pieces.max(initial=0)) + 1, bool)
-    has_peak[pieces[tuple(peaks.T)]] = True
-    middles = np.where(has_peak[pieces], 0, pieces)  # a piece that is flat is its own middle
-    middles[tuple(peaks.T)] = np.arange(len(peaks)) + len(has_peak)
-    return _flooded(-distances, middles, mask)
+        return mask.astype(np.int32)
+    distances = np.asarray(ndimage.distance_transform_edt(mask), np.float32)
+    distances = np.asarray(ndimage.gaussian_filter(distances, SMOOTHING), np.float32)
+    distances[~mask] = 0
+    tops = _components(np.asarray(local_maxima(distances), bool) & mask)  # a ridge of one height is one
+    return _joined(_flooded(-distances, tops, mask), distances, how.distance)
+
+
+def _joined(floods: Numbers, distances: Heights, distance: int) -> Numbers:
+    """The floods without those that are of one object with another: tops too near, or a way between as high as they."""
+    numbers = np.arange(int(floods.max(initial=0)) + 1, dtype=np.int32)
+    if len(numbers) == 1:
+        return floods
+    tops = np.array([(0, 0), *ndimage.maximum_position(distances, floods, numbers[1:])])
+    heights = distances[tuple(tops.T)]
+    into = numbers.tolist()
+
+    def joined(number: int) -> int:
+        while into[number] != number:
+            number = into[number]
+        return number
+
+    for one, other, height in _passes(floods, distances):
+        low, high = sorted((joined(one), joined(other)), key=lambda number: (heights[number], -number))
+        if heights[low] - height < RISE or np.abs(tops[low] - tops[high]).max() < distance:
+            into[low] = high
+    return np.array([joined(number) for number in numbers], np.int32)[floods]
+
+
+def _passes(floods: Numbers, distances: Heights) -> list[tuple[int, int, float]]:
+    """Two floods that touch, and the greatest distance at which one comes from the one to the other; highest first."""
+    pairs: list[NDArray[np.int64]] = []
+    heights: list[Heights] = []
+    for here, there in NEIGHBOURS:
+        one, other = floods[here], floods[there]
+        touches = (one != other) & (one > 0) & (other > 0)
+        pairs.append(np.sort(np.stack([one[touches], other[touches]]).astype(np.int64), axis=0))
+        heights.append(np.minimum(distances[here][touches], distances[there][touches]))
+    (one, other), height = np.concatenate(pairs, axis=1), np.concatenate(heights)
+    order = np.lexsort((other, one, -height))
+    passes: dict[tuple[int, int], float] = {}
+    for key in zip(one[order].tolist(), other[order].tolist(), height[order].tolist(), strict=True):
+        passes.setdefault(key[:2], key[2])
+    return [(*pair, height) for pair, height in passes.items()]
 
 
 def _flooded(heights: NDArray[np.floating[Any]], middles: Numbers, mask: Mask) -> Numbers:

@@ -258,11 +258,14 @@ def _with_statistics(result: Evaluation) -> dict[str, Any]:
 
 
 def _show_objects(instances: Mapping[str, Any]) -> None:
-    """The measures of all objects, and beside them those of each class that objects are of."""
-    columns = {"all": instances} | instances.get("classes", {})
-    names = [name for name in instances if name != "classes"]
-    rows = [[name, *(values[name] for values in columns.values())] for name in names]
-    table("objects of all cases", ["measure", *columns], rows)
+    """The measures of all objects, and some of each class where there are several that objects are of."""
+    table("objects of all cases", ["measure", "value"], [[*each] for each in instances.items() if each[0] != "classes"])
+    classes: Mapping[str, Mapping[str, Any]] = instances.get("classes", {})
+    if classes:
+        names = ("num_true_objects", "num_predicted_objects", *OF_OBJECTS[:4])
+        rows = [[name, *(values[measure] for measure in names)] for name, values in classes.items()]
+        shown = [name.replace("_", " ") for name in names]  # to be broken into lines
+        table("objects of each class", ["class", *shown], rows)
 
 
 def _over(names: Sequence[str], measures: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
