@@ -24,7 +24,7 @@ from unetcli.config import Config, load_config, preset_names
 UNET = Path(sys.executable).parent / "unet"
 SAMPLE = Path(__file__).parents[1] / "sample_data"
 STEPS = ("train.epochs=1", "train.steps_per_epoch=20")
-VALID = ("model.base_channels=8", "train.batch_size=1")
+VALID = ("model.base_channels=8", "data.patch_size=[252,252]", "train.batch_size=1")
 ZOO = ("model.base_channels=8", "data.patch_size=[192,192]", "train.batch_size=2")
 VOLUMES = ("data.patch_size=[32,48,48]", "model.base_channels=8")
 REDUCED = {

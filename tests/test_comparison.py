@@ -10,7 +10,8 @@ import pytest
 
 from unetcli.core.metrics import count
 from unetcli.core.surface import SurfaceMeasures
-from unetcli.evaluation import CaseResult, Evaluation, pair_cases
+from unetcli.evaluation import CaseResult, Evaluation
+from unetcli.evaluation.comparison import pair_cases
 
 
 def evaluation(**predicted):

@@ -14,8 +14,8 @@ from unetcli.cli.segmenting import Tile, segmenter
 from unetcli.cli.wiring import dataset_of
 from unetcli.data.manifest import load_cases
 from unetcli.errors import ConfigError, RunError
-from unetcli.evaluation import Measures, evaluate, one_by_one, pair_cases
-from unetcli.evaluation.comparison import BY
+from unetcli.evaluation import Measures, evaluate, one_by_one
+from unetcli.evaluation.comparison import BY, pair_cases
 from unetcli.files import write_json, write_text
 from unetcli.folds import is_folds
 from unetcli.report import counting, emit_json, say, table
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from unetcli.engine import Company
-    from unetcli.evaluation import Comparison, Evaluation, LabelledCase, Prediction
+    from unetcli.evaluation import Evaluation, LabelledCase, Prediction
+    from unetcli.evaluation.comparison import Comparison
     from unetcli.runs import Run
 
 NUM_WORSE = 10

@@ -87,9 +87,7 @@ def evaluate(
     got worse.
     """
     from unetcli import report
-    from unetcli.cli.comparing import How, compare_runs
     from unetcli.cli.distributing import Spread, main_first, meet_or_spread, num_own
-    from unetcli.cli.folding import Calls, evaluate_folds
     from unetcli.cli.networks import open_network
     from unetcli.cli.segmenting import segmenter
     from unetcli.cli.separating import separation_for
@@ -101,6 +99,8 @@ def evaluate(
 
     spread = Spread(distribute, nodes, node_rank, master)
     if run is not None and is_folds(run):
+        from unetcli.cli.folding import Calls, evaluate_folds
+
         given = {"--checkpoint": checkpoint != "best", "--split": part is not Part.validation, "--tta": tta is not None}
         given |= {"--tile": tile is not None, "--overlap": overlap is not None, "--tolerance": tolerance != 1.0}
         given |= {
@@ -127,6 +127,8 @@ def evaluate(
     )
     company = meet_or_spread(spread, device.value, trained.path / "logs" / "eval")
     if compare is not None:
+        from unetcli.cli.comparing import How, compare_runs
+
         if part is not Part.validation:
             raise ConfigError(f"--split {part.value}: runs are compared on validation cases", hint="leave --split out")
         how = How(checkpoint, dataset, tta, tile, overlap, device.value, runtime.value, measures)

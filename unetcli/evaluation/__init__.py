@@ -1,7 +1,9 @@
-"""A set of cases through the network and through the measures; what `eval` shows and training selects by."""
+"""A set of cases through the network and through the measures; what `eval` shows and training selects by.
+
+Two runs beside each other are in `unetcli.evaluation.comparison`, whose statistics take long to import.
+"""
 
 from unetcli.evaluation.agreement import Agreement, compare
-from unetcli.evaluation.comparison import CasePair, Comparison, pair_cases
 from unetcli.evaluation.folds import over_folds
 from unetcli.evaluation.measuring import CaseResult, LabelledCase, Measures, Prediction, Segment, evaluate, one_by_one
 from unetcli.evaluation.results import Evaluation, Value
@@ -9,9 +11,7 @@ from unetcli.evaluation.selection import dotted, selectable
 
 __all__ = [
     "Agreement",
-    "CasePair",
     "CaseResult",
-    "Comparison",
     "Evaluation",
     "LabelledCase",
     "Measures",
@@ -23,6 +23,5 @@ __all__ = [
     "evaluate",
     "one_by_one",
     "over_folds",
-    "pair_cases",
     "selectable",
 ]
