@@ -164,6 +164,19 @@ def test_what_a_killed_process_left_is_not_the_newest_run(tmp_path):
     assert newest_run().resolve() == whole.path
 
 
+def test_all_folds_together_are_the_newest_run_where_one_of_them_was_trained_last(tmp_path):
+    alone = create_run(tmp_path / "runs" / "alone", CONFIG, FACTS)
+    folds = [create_run(tmp_path / "runs" / "folds" / f"fold-{number}", CONFIG, FACTS) for number in range(2)]
+    for run, seconds in ((folds[0], 1000), (alone, 2000), (folds[1], 3000)):
+        set_time(run.path, seconds)
+
+    assert newest_run().resolve() == folds[1].path.parent
+    with pytest.raises(RunError, match="holds the runs of several folds"):
+        open_run(None)
+    set_time(alone.path, 4000)
+    assert newest_run().resolve() == alone.path
+
+
 def test_without_a_run_it_is_said_how_to_get_one():
     error = error_of(None)
 

@@ -314,16 +314,18 @@ def sweep(run: Run) -> None:
 
 
 def newest_run() -> Path:
-    """The run in `runs/` that was trained last; measuring or using an older one does not make it the newest.
+    """The run in `runs/`, or the folder of all folds, that was trained last; using an older one does not make it that.
 
     Raises:
         RunError: If there is none.
     """
     # a process that was killed while it made a run leaves a folder that begins with a dot
-    found = [file.parent for file in RUNS.glob("*/run.json") if not file.parent.name.startswith(".")]
-    if not found:
+    folders = [path for path in RUNS.glob("*") if not path.name.startswith(".")]
+    runs = {path: [path] if (path / "run.json").is_file() else fold_folders(path) for path in folders}
+    trained = {path: max(map(_last_trained, each)) for path, each in runs.items() if each}
+    if not trained:
         raise RunError(f"{RUNS}/: no runs here", hint="train one with 'unet train', or name one with --run")
-    return max(found, key=_last_trained)
+    return max(trained, key=trained.__getitem__)
 
 
 def _last_trained(run: Path) -> float:

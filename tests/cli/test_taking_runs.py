@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import cv2
@@ -44,6 +45,8 @@ def taken(*paths):
 
 
 def test_the_newest_or_the_named_run_is_taken_alone(runs, capsys):
+    touched = (runs / "folds" / "fold-1" / "run.json").stat().st_mtime + 1
+    os.utime(runs / "one" / "run.json", (touched, touched))
     assert taken() == ["one"]
     assert capsys.readouterr().err == "run: runs/one (the newest in runs/)\n"
     assert taken(runs / "one") == ["one"]
@@ -54,6 +57,9 @@ def test_a_folder_stands_for_its_folds_by_their_number(runs, capsys):
     assert taken(runs / "folds") == ["fold-1", "fold-2", "fold-10"]
     said = capsys.readouterr().err
     assert said == f"run: {runs}/folds (its folds fold-1, fold-2, fold-10)\naveraging 3 runs\n"
+    assert taken() == ["fold-1", "fold-2", "fold-10"]
+    said = capsys.readouterr().err
+    assert said == "run: runs/folds (its folds fold-1, fold-2, fold-10, the newest in runs/)\naveraging 3 runs\n"
 
 
 def test_folds_and_runs_are_averaged_together(runs, capsys):

@@ -96,9 +96,10 @@ def evaluate(
     from unetcli.evaluation import Measures, one_by_one
     from unetcli.evaluation import evaluate as measure
     from unetcli.folds import is_folds
+    from unetcli.runs import newest_run
 
     spread = Spread(distribute, nodes, node_rank, master)
-    if run is not None and is_folds(run):
+    if is_folds(place := run or newest_run()):
         from unetcli.cli.folding import Calls, evaluate_folds
 
         given = {"--checkpoint": checkpoint != "best", "--split": part is not Part.validation, "--tta": tta is not None}
@@ -111,10 +112,10 @@ def evaluate(
         }
         if refused := [name for name, is_given in given.items() if is_given]:
             raise ConfigError(
-                f"{run}: holds the runs of all folds, which {', '.join(refused)} cannot measure in another way",
-                hint=f"name one of them, such as --run {run / 'fold-0'}",
+                f"{place}: holds the runs of all folds, which {', '.join(refused)} cannot measure in another way",
+                hint=f"name one of them, such as --run {place / 'fold-0'}",
             )
-        evaluate_folds(run, Calls(device.value, spread, dataset), as_json=json_report)
+        evaluate_folds(place, Calls(device.value, spread, dataset), as_json=json_report)
         return
     trained = take_run(run)
     facts = trained.facts

@@ -9,7 +9,7 @@ from unetcli.cli.networks import load_engine
 from unetcli.data.manifest import fingerprint, load_cases, load_manifest
 from unetcli.errors import DataError, RunError
 from unetcli.folds import is_folds, open_folds
-from unetcli.runs import RUNS, fold_folders, open_run
+from unetcli.runs import RUNS, fold_folders, newest_run, open_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,15 +35,14 @@ def take_runs(paths: Sequence[Path] | None) -> list[Run]:
     Raises:
         RunError: If one cannot be read, or a fold has not begun.
     """
-    if not paths:
-        return [take_run(None)]
     runs: list[Run] = []
-    for path in paths:
+    for path in paths or [newest_run()]:
         if folds := _folds_of(path):
             runs += map(open_run, folds)
-            say_before(f"run: {path} (its folds {', '.join(folder.name for folder in folds)})")
+            newest = "" if paths else f", the newest in {RUNS}/"
+            say_before(f"run: {path} (its folds {', '.join(folder.name for folder in folds)}{newest})")
         else:
-            runs.append(take_run(path))
+            runs.append(take_run(path if paths else None))
     if len(runs) > 1:
         say_before(f"averaging {len(runs)} runs")
     return runs
