@@ -20,6 +20,7 @@ check: $(VENV)/ready-test
 accuracy: $(VENV)/ready
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/accuracy_volumes.py
+	$(BIN)/python benchmarks/accuracy_objects.py
 	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/kills.py
 

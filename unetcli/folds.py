@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from unetcli.config import Config, load_saved_config, save_config, with_values
+from unetcli.config import Config, load_saved_config, save_config
 from unetcli.errors import ConfigError, RunError
 from unetcli.files import replacing_folder, sha256, write_json, write_text
-from unetcli.runs import locked
+from unetcli.runs import locked, with_epochs
 
 FOLDS_FILE = "folds.json"
 SUMMARY_FILE = "summary.json"
@@ -187,12 +187,7 @@ def extend_folds(folds: Folds, epochs: int) -> Folds:
     Raises:
         ConfigError: If they are fewer than they have.
     """
-    if epochs < folds.config.train.epochs:
-        raise ConfigError(
-            f"--epochs {epochs}: {folds.path} already has {folds.config.train.epochs}",
-            hint="folds that are taken up can be given more epochs, not fewer",
-        )
-    config = with_values(folds.config, {"train.epochs": epochs})
+    config = with_epochs(folds.config, epochs, folds.path)
     save_config(config, folds.settings_path)
     return Folds(folds.path, config, folds.facts)
 

@@ -261,14 +261,23 @@ def extend_run(run: Run, epochs: int) -> Run:
     Raises:
         ConfigError: If they are fewer than it has.
     """
-    if epochs < run.config.train.epochs:
-        raise ConfigError(
-            f"--epochs {epochs}: {run.path} already has {run.config.train.epochs}",
-            hint="a run that is taken up can be given more epochs, not fewer",
-        )
-    config = with_values(run.config, {"train.epochs": epochs})
+    config = with_epochs(run.config, epochs, run.path)
     save_config(config, run.path / "config.yaml")
     return Run(run.path, config, run.facts)
+
+
+def with_epochs(config: Config, epochs: int, path: Path) -> Config:
+    """The settings of what lies in `path` with more epochs in all.
+
+    Raises:
+        ConfigError: If they are fewer than it has.
+    """
+    if epochs < config.train.epochs:
+        raise ConfigError(
+            f"--epochs {epochs}: {path} already has {config.train.epochs}",
+            hint="what is taken up can be given more epochs, not fewer",
+        )
+    return with_values(config, {"train.epochs": epochs})
 
 
 @contextlib.contextmanager

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unetcli.cli.prepare.summary import (
-    class_facts,
-    extent,
-    pair_facts,
-    say_mirrors,
-    show,
-    skipped_facts,
-    split_facts,
-)
+from unetcli.cli.prepare.summary import image_facts, pair_facts, say_mirrors, show, skipped_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +18,6 @@ def prepare_images(
 ) -> None:
     """Read, check, write, and report."""
     from unetcli import report
-    from unetcli.data.manifest import fingerprint
     from unetcli.data.preparing.dataset import refuse_output, write_dataset
     from unetcli.data.sources.folder_images import read_images
 
@@ -46,15 +37,7 @@ def prepare_images(
         "cases": len(manifest.cases),
         "pairs": pair_facts(pairs, {each.id for each in found.skipped}),
         "skipped": skipped_facts(found.skipped),
-        "size": extent([case.shape[1:] for case in manifest.cases]),
-        "spacing": extent([manifest.spacing]) if manifest.spacing else None,
-        "unit": manifest.unit,
-        "dtypes": sorted({case.image.dtype.name for case in found.cases}),
-        "channels": list(manifest.channels),
-        **class_facts(manifest.classes, found.values, manifest),
-        "weight_map": manifest.weight_map.model_dump(mode="json") if manifest.weight_map else None,
-        **split_facts(manifest.splits, options.split, manifest.split_method),
-        "fingerprint": fingerprint(manifest),
+        **image_facts(manifest, found.cases, options.split, found.values),
         "warnings": list(found.warnings),
     }
     show(summary, as_json=as_json)

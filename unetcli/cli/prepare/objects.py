@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unetcli.cli.prepare.summary import class_facts, extent, show, skipped_facts, split_facts
+from unetcli.cli.prepare.summary import image_facts, show, skipped_facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +40,6 @@ def object_facts(
     found: ObjectImages, options: ObjectOptions, output: Path, skipped: Sequence[Skipped]
 ) -> dict[str, Any]:
     """What was found, for people and for JSON."""
-    from unetcli.data.manifest import fingerprint
-
     manifest = found.manifest
     return {
         "dataset": str(output),
@@ -49,15 +47,7 @@ def object_facts(
         "cases": len(manifest.cases),
         "objects": found.num_objects,
         "skipped": skipped_facts(skipped),
-        "size": extent([case.shape[1:] for case in manifest.cases]),
-        "spacing": extent([manifest.spacing]) if manifest.spacing else None,
-        "unit": manifest.unit,
-        "dtypes": sorted({case.image.dtype.name for case in found.cases}),
-        "channels": list(manifest.channels),
-        **class_facts(manifest.classes, None, manifest),
-        "weight_map": manifest.weight_map.model_dump(mode="json") if manifest.weight_map else None,
-        **split_facts(manifest.splits, options.split, manifest.split_method),
-        "fingerprint": fingerprint(manifest),
+        **image_facts(manifest, found.cases, options.split),
         "warnings": list(found.warnings),
     }
 

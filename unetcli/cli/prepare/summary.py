@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from unetcli.data.cases import LabelledImage
     from unetcli.data.manifest import ClassInfo, Manifest, Split
     from unetcli.data.preparing.volume_plan import SplitPlan
     from unetcli.data.preparing.volume_records import Skipped
@@ -37,6 +38,25 @@ def class_facts(
         "class_shares": shares,
         "label_values": None if values is None else counts,
         "other_values": None if values is None else {name: n for name, n in counts.items() if int(name) not in known},
+    }
+
+
+def image_facts(
+    manifest: Manifest, cases: Sequence[LabelledImage], plan: SplitPlan, values: Mapping[int, int] | None = None
+) -> dict[str, Any]:
+    """What a dataset of images holds."""
+    from unetcli.data.manifest import fingerprint
+
+    return {
+        "size": extent([case.shape[1:] for case in manifest.cases]),
+        "spacing": extent([manifest.spacing]) if manifest.spacing else None,
+        "unit": manifest.unit,
+        "dtypes": sorted({case.image.dtype.name for case in cases}),
+        "channels": list(manifest.channels),
+        **class_facts(manifest.classes, values, manifest),
+        "weight_map": manifest.weight_map.model_dump(mode="json") if manifest.weight_map else None,
+        **split_facts(manifest.splits, plan, manifest.split_method),
+        "fingerprint": fingerprint(manifest),
     }
 
 
