@@ -235,6 +235,12 @@ def test_the_end_of_a_training_says_what_comes_next(capsys):
     )
 
 
+def test_one_epoch_is_not_said_to_be_several(capsys):
+    report.show_training(OUTCOME | {"epochs": 1, "steps": 1}, as_json=False)
+
+    assert "finished after 1 epoch (1 step), best" in capsys.readouterr().err
+
+
 def test_an_interrupted_training_says_how_to_go_on(capsys):
     report.show_training(OUTCOME | {"outcome": "interrupted", "best_score": None}, as_json=False)
 

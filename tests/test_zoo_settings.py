@@ -87,6 +87,14 @@ def test_a_file_for_images_is_laid_over_its_recipe(write):
     assert config.train.validate_every > 1  # run_eval is off
 
 
+@pytest.mark.parametrize("dataset", ["Cell_nuclei", "COCO"])
+def test_a_fold_is_not_taken_from_a_file_for_data_that_the_zoo_does_not_divide_into_folds(dataset):
+    values = {"model_name": "unet_nested", "dataset": dataset, "cross_valid_ind": 1}
+    assert "data.fold" not in settings_of(values)
+    assert left_of(values)["cross_valid_ind"] == "the zoo reads it where dataset is ISBI; choose with --fold"
+    assert settings_of(values | {"dataset": "ISBI"})["data.fold"] == 1
+
+
 def test_a_file_for_volumes_is_laid_over_its_recipe(write):
     config = load_config(file=write(VOLUMES))
 

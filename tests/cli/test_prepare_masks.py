@@ -180,6 +180,7 @@ def test_colours_are_classes_where_they_are_told_and_refused_by_name_where_not(i
     refused = invoke("source")
     assert isinstance(refused.exception, DataError)
     assert "a_mask.png: the mask has colours, #" in str(refused.exception)
+    assert "--label-map" in refused.exception.hint
     assert "#ff0000 (" in str(refused.exception)
     told = ("#ff0000=1", "#008000=2")
     options = [text for entry in told for text in ("--label-map", entry)]

@@ -27,6 +27,9 @@ PRESETS = {"unet_medical": "zoo-unet-medical", "unet_nested": "zoo-unet-nested",
 OF_DATASET = {"Cell_nuclei": "zoo-nuclei", "COCO": "zoo-coco"}
 """By `dataset`, where the network is `unet_nested`."""
 
+OF_FOLDS = "ISBI"
+"""The `dataset` that the zoo divides into folds."""
+
 VOLUMES = "luna16"
 
 PATHS = "paths are arguments: unet prepare SOURCE, unet train DATASET --output RUN"
@@ -125,6 +128,8 @@ def translate(values: Mapping[str, Any], place: str) -> Translation:
     for key, value in values.items():
         if key in OF_VALIDATION and values.get("run_eval") is not True:
             found.left[key] = "run_eval is off, so that it counts for nothing; the preset's validation holds"
+        elif key == "cross_valid_ind" and values.get("dataset", OF_FOLDS) != OF_FOLDS:
+            found.left[key] = f"the zoo reads it where dataset is {OF_FOLDS}; choose with --fold"
         elif key in known:
             known[key](found, value, f"{place}: {key}")
         else:

@@ -348,8 +348,8 @@ def split_of(manifest: Manifest, fold: int) -> Split:
     """
     if not 0 <= fold < len(manifest.splits):
         raise ConfigError(
-            f"data.fold: {fold}, but {manifest.name} has {len(manifest.splits)} folds",
-            hint=f"choose 0 to {len(manifest.splits) - 1}",
+            f"data.fold: {fold}, but {manifest.name} has {len(manifest.splits)} fold{'s'[: len(manifest.splits) - 1]}",
+            hint=f"choose 0 to {len(manifest.splits) - 1}" if len(manifest.splits) > 1 else "leave it out, or choose 0",
         )
     return manifest.splits[fold]
 

@@ -184,6 +184,11 @@ class TrainingDisplay:
         self._console.print("   ".join(parts), markup=False, soft_wrap=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """The number with its noun, in the plural unless it is one."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def say_translation(facts: Mapping[str, Any], file: Path) -> None:
     """How a settings file of the model zoo was understood: every key, and what became of it."""
     say(f"{file}: a file of the MindSpore model zoo, laid over the preset {facts['preset']}")
@@ -209,7 +214,8 @@ def show_training(outcome: Mapping[str, Any], *, as_json: bool) -> None:
     run = shlex.quote(outcome["run"])
     score = outcome["best_score"]
     best = "no best weights yet" if score is None else f"best {score_text(outcome['select_by'], score)}"
-    say(f"{outcome['outcome']} after {outcome['epochs']} epochs ({outcome['steps']} steps), {best}")
+    epochs, steps = (counted(outcome[f"{noun}s"], noun) for noun in ("epoch", "step"))
+    say(f"{outcome['outcome']} after {epochs} ({steps}), {best}")
     say(
         f"go on with: unet train --resume {run}"
         if outcome["outcome"] == "interrupted"

@@ -98,15 +98,17 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
     """
     pages: list[_Page] = []
     skipped = list(pairs.alone)
+    hint = ""
     for pair in pairs.pairs:
         try:
             pages += _read_pair(pair, options.label_map.colours)
         except UnetError as error:
             skipped.append(Skipped(pair.id, str(error)))
+            hint = hint or error.hint
         advance()
     if not pages:
         raise DataError(
-            f"{pairs.source}: no case can be used: {_told(skipped)}", hint="look at the files that are named"
+            f"{pairs.source}: no case can be used: {_told(skipped)}", hint=hint or "look at the files that are named"
         )
     values: Counter[int] = Counter()
     for page in pages:
