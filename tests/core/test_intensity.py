@@ -8,6 +8,7 @@ import pytest
 from unetcli.core.intensity import (
     IntensityRanges,
     add_brightness,
+    add_light,
     add_noise,
     apply_gamma,
     draw_factor,
@@ -58,6 +59,43 @@ def test_every_part_keeps_float32(rng):
     ):
         assert result.dtype == np.float32
         assert result.shape == PATCH.shape
+
+
+class Lamp:
+    """Draws the lights 0 to 8 in place of random ones."""
+
+    def uniform(self, low, high, size):
+        assert (low, high) == (0, 8)
+        return np.arange(9.0).reshape(size)
+
+
+def test_stray_light_goes_linearly_between_its_values_and_is_the_same_for_all_channels():
+    patch = np.zeros((2, 5, 3), np.float32)
+    patch[1] = 10
+    lit = add_light(patch, 8, Lamp())
+    rows = [[3 * row, 3 * row + 1, 3 * row + 2] for row in (0, 0.5, 1, 1.5, 2)]
+    np.testing.assert_allclose(lit, [rows, np.add(rows, 10)])
+    assert lit.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 6, 7), (2, 4, 5, 6)])
+def test_stray_light_only_adds_and_no_more_than_is_allowed(shape):
+    patch, ranges = np.zeros(shape, np.float32), IntensityRanges(probability=1.0, stray_light=0.7)
+    for seed in range(20):
+        lit = vary_intensity(patch, ranges, np.random.default_rng(seed))
+        assert lit.min() > -1e-5
+        assert lit.max() < 0.7 + 1e-5
+
+
+def test_without_stray_light_all_else_is_drawn_as_before():
+    with_light = IntensityRanges(1.0, 0.2, (0.8, 1.2), (0.8, 1.25), 0.1, stray_light=0.0)
+    found = vary_intensity(PATCH, with_light, np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    rng.random(4)
+    expected = add_brightness(PATCH, rng.uniform(-0.2, 0.2))
+    expected = scale_contrast(expected, draw_factor((0.8, 1.2), rng))
+    expected = apply_gamma(expected, draw_factor((0.8, 1.25), rng))
+    np.testing.assert_allclose(found, add_noise(expected, rng.uniform(0, 0.1), rng), rtol=1e-6)
 
 
 def test_probability_zero_changes_nothing(rng):
@@ -139,7 +177,14 @@ def test_a_half_is_as_likely_as_a_double(rng):
 
 @pytest.mark.parametrize(
     "values",
-    [{"probability": 1.5}, {"contrast": (0.0, 1.0)}, {"gamma": (2.0, 1.0)}, {"noise": -1.0}, {"brightness": -1.0}],
+    [
+        {"probability": 1.5},
+        {"contrast": (0.0, 1.0)},
+        {"gamma": (2.0, 1.0)},
+        {"noise": -1.0},
+        {"brightness": -1.0},
+        {"stray_light": -0.1},
+    ],
 )
 def test_ranges_that_cannot_be_drawn_from_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):

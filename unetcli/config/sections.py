@@ -247,7 +247,7 @@ class AugmentationSettings(Section):
     )
     elastic_grid: int = Field(default=3, ge=2, description="Points a side of the coarse displacement grid.")
     intensity_probability: float = Field(
-        default=0.0, ge=0, le=1, description="Share of patches for each of the four below."
+        default=0.0, ge=0, le=1, description="Share of patches for each of those below."
     )
     brightness: float = Field(default=0.2, ge=0, description="Largest change added to normalised intensities.")
     contrast: tuple[float, float] = Field(
@@ -257,6 +257,9 @@ class AugmentationSettings(Section):
         default=(0.8, 1.25), strict=False, description="Least and largest exponent over a patch's range."
     )
     noise: float = Field(default=0.1, ge=0, description="Largest standard deviation of Gaussian noise.")
+    stray_light: float = Field(
+        default=0.0, ge=0, description="Largest amount that light out of focus adds somewhere, smoothly over a patch."
+    )
 
     @model_validator(mode="after")
     def _intervals_ascend(self) -> Self:

@@ -1,4 +1,4 @@
-"""Varying the intensities of training patches: brightness, contrast, gamma and noise."""
+"""Varying the intensities of training patches: stray light, brightness, contrast, gamma and noise."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from scipy.special import ndtri
 
 Patch = NDArray[np.float32]
 
+LIGHTS = 3
+"""Values along each axis that a field of stray light goes through."""
+
 
 @dataclass(frozen=True, slots=True)
 class IntensityRanges:
     """How far intensities may vary. The default leaves them as they are.
 
     Args:
-        probability: Share of patches for each of the four parts, drawn apart.
+        probability: Share of patches for each of the parts, drawn apart.
         brightness: Largest amount added or taken away.
         contrast: Least and largest factor about a channel's mean.
         gamma: Least and largest exponent over a channel's range.
         noise: Largest standard deviation of Gaussian noise.
+        stray_light: Largest amount that light from out of focus adds somewhere; it changes smoothly over a patch.
         limits: Values that the result is clipped to, or None. Where normalisation clips, the network never
             sees values beyond its limits at prediction, so patches are clipped alike; z-scores are not.
     """
@@ -32,6 +36,7 @@ class IntensityRanges:
     contrast: tuple[float, float] = (1.0, 1.0)
     gamma: tuple[float, float] = (1.0, 1.0)
     noise: float = 0.0
+    stray_light: float = 0.0
     limits: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -41,12 +46,13 @@ class IntensityRanges:
         for name, (low, high) in (("contrast", self.contrast), ("gamma", self.gamma)):
             if not 0 < low <= high:
                 raise ValueError(f"{name} must be two positive numbers, the lesser first, got {low} and {high}")
-        if self.brightness < 0 or self.noise < 0:
-            raise ValueError(f"brightness and noise must not be negative, got {self.brightness} and {self.noise}")
+        for name in ("brightness", "noise", "stray_light"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
 def vary_intensity(patch: Patch, ranges: IntensityRanges, rng: np.random.Generator, *, in_place: bool = False) -> Patch:
-    """Vary a patch at random: brightness, contrast, gamma, noise, in this order, then clip.
+    """Vary a patch at random: stray light, brightness, contrast, gamma, noise, in this order, then clip.
 
     Amounts are the same for all channels. Factors and exponents are drawn evenly in their logarithm, so
     that a half is as likely as a double; the amount of brightness and the deviation of noise evenly.
@@ -61,9 +67,12 @@ def vary_intensity(patch: Patch, ranges: IntensityRanges, rng: np.random.Generat
         `(C, *S)` float32, which is `patch` itself where nothing was drawn.
     """
     is_varied = rng.random(4) < ranges.probability
-    if not is_varied.any():
+    has_light = ranges.stray_light > 0 and rng.random() < ranges.probability
+    if not (has_light or is_varied.any()):
         return patch
     varied = patch if in_place else np.empty_like(patch)
+    if has_light:
+        patch = add_light(patch, rng.uniform(0, ranges.stray_light), rng, out=varied)
     if is_varied[0]:
         patch = add_brightness(patch, rng.uniform(-ranges.brightness, ranges.brightness), out=varied)
     if is_varied[1]:
@@ -79,6 +88,20 @@ def draw_factor(interval: tuple[float, float], rng: np.random.Generator) -> floa
     """A positive factor from `interval`, evenly distributed in its logarithm."""
     low, high = interval
     return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+def add_light(patch: Patch, amount: float, rng: np.random.Generator, out: Patch | None = None) -> Patch:
+    """Add from 0 to `amount`, changing smoothly, to a `(C, *S)` patch; into `out` if given.
+
+    The field goes linearly between values at the ends and the middle of each axis, drawn evenly, and is the same for
+    all channels.
+    """
+    field = rng.uniform(0, amount, (LIGHTS,) * (patch.ndim - 1)).astype(np.float32)
+    for axis, length in enumerate(patch.shape[1:]):
+        places = np.linspace(0, LIGHTS - 1, length, dtype=np.float32)
+        shares = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(LIGHTS, dtype=np.float32)))
+        field = np.moveaxis(np.tensordot(shares, field, (1, axis)), 0, axis)
+    return np.add(patch, field, out=out)
 
 
 def add_brightness(patch: Patch, amount: float, out: Patch | None = None) -> Patch:

@@ -261,6 +261,7 @@ def intensity_ranges(settings: AugmentationSettings, data: DataSettings) -> Inte
         contrast=settings.contrast,
         gamma=settings.gamma,
         noise=settings.noise,
+        stray_light=settings.stray_light,
         limits=None if data.normalization == "zscore" else data.output_range,
     )
 
