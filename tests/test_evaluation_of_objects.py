@@ -16,9 +16,9 @@ from unetcli.evaluation import (
     Prediction,
     evaluate,
     over_folds,
-    pair_cases,
     selectable,
 )
+from unetcli.evaluation.comparison import pair_cases
 from unetcli.inference import Separation
 
 PIECES = Measures(separation=Separation((1,), method="components"))
