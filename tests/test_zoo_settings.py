@@ -204,3 +204,12 @@ def test_documents_of_ours_are_one_a_file(write):
     path = write("train: {epochs: 3}\n---\ntrain: {epochs: 4}\n")
     with pytest.raises(ConfigError, match="holds 2 documents"):
         load_config(file=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("unet_medical", "use_bn"), ("unet_medical", "use_ds"), ("unet_simple", "use_ds")]
+)
+def test_a_switch_that_the_zoos_network_does_not_read_changes_nothing(name, key):
+    values = {"model_name": name, key: True}
+    assert left_of(values) == {key: "the zoo's network of that name does not read it"}
+    assert key not in str(settings_of(values))

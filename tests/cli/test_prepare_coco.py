@@ -138,6 +138,14 @@ def test_crowds_are_ignored_or_background_but_where_an_object_is(invoke, publish
     np.testing.assert_array_equal(cases["x"].instances, 1 * person)
 
 
+@pytest.mark.parametrize("name", ["background", "border", "ignore"])
+def test_a_category_must_not_be_called_as_what_is_no_object(invoke, publish, name):
+    publish("a.json", {"x": [(1, [box(1, 1, 3, 3)])]}, categories=[{"id": 1, "name": name}])
+    refused = invoke("a.json", "images", "-o", "out")
+    assert isinstance(refused.exception, ConfigError)
+    assert f"a.json: a category is called '{name}'" in str(refused.exception)
+
+
 def test_categories_are_chosen_by_name_and_images_without_them_left_out(invoke, publish, tmp_path):
     publish("a.json", {"x": [(1, [box(1, 1, 3, 3)])], "y": [(18, [box(1, 1, 3, 3)])], "z": [(18, [box(2, 2, 3, 3)])]})
     summary = summary_of(invoke("a.json", "images", "-o", "out", "--category", "dog", "--json"))

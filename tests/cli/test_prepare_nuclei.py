@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import imagecodecs
 import numpy as np
@@ -91,6 +92,22 @@ def test_the_bowl_is_read_as_published(invoke, bowl, tmp_path, source):
         np.testing.assert_array_equal(case.instances, by_hand())
         np.testing.assert_array_equal(case.labels, by_hand() > 0)
         assert case.weights is None
+
+
+@pytest.mark.usefixtures("bowl")
+def test_masks_without_an_image_are_told_of(invoke, tmp_path):
+    shutil.rmtree(tmp_path / "nuclei" / "stage1_train" / "b" / "images")
+    (skipped,) = summary_of(invoke("nuclei", "-o", "out", "--json"))["skipped"]
+    assert skipped["case"] == "b"
+    assert "holds 0 images, but must hold one" in skipped["reason"]
+
+
+@pytest.mark.parametrize("value", ["inf", "nan"])
+@pytest.mark.parametrize("option", ["--weight-map-w0", "--weight-map-sigma"])
+def test_a_weight_map_is_of_finite_numbers(invoke, option, value):
+    refused = invoke("nuclei", "-o", "out", "--weight-map", option, value)
+    assert refused.exit_code == 2
+    assert option in refused.stderr
 
 
 @pytest.mark.usefixtures("bowl")

@@ -62,6 +62,11 @@ def test_a_folder_stands_for_its_folds_by_their_number(runs, capsys):
     assert said == "run: runs/folds (its folds fold-1, fold-2, fold-10, the newest in runs/)\naveraging 3 runs\n"
 
 
+def test_a_run_that_is_named_twice_counts_once(runs, capsys):
+    assert taken(runs / "folds" / "fold-2", runs / "folds") == ["fold-2", "fold-1", "fold-10"]
+    assert "note: a run that is named twice counts once\naveraging 3 runs\n" in capsys.readouterr().err
+
+
 def test_folds_and_runs_are_averaged_together(runs, capsys):
     assert taken(runs / "one", runs / "folds") == ["one", "fold-1", "fold-2", "fold-10"]
     assert capsys.readouterr().err.endswith("averaging 4 runs\n")

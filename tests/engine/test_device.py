@@ -4,7 +4,7 @@ import pytest
 from mindspore.device_context import ascend, gpu
 
 from unetcli.engine import Engine, Runtime
-from unetcli.engine.device import available_devices, choose_device
+from unetcli.engine.device import available_devices, choose_device, telling_of_memory
 from unetcli.errors import DeviceError
 from unetcli.installation.accelerators import Signs
 
@@ -81,3 +81,14 @@ def test_an_engine_starts_twice_in_a_process_with_the_same_weights(start):
     assert (first.device, first.is_main, first.rank, first.world_size) == ("CPU", True, 0, 1)
     for one, other in zip(first._network.get_parameters(), second._network.get_parameters(), strict=True):
         assert (one.asnumpy() == other.asnumpy()).all()
+
+
+def test_memory_that_does_not_do_is_told_with_what_to_lower():
+    with pytest.raises(DeviceError, match="not enough memory") as told, telling_of_memory():
+        raise RuntimeError("Memory not enough: alloc size: 1321467904B")
+    assert "train.batch_size" in told.value.hint
+
+
+def test_other_errors_of_mindspore_pass_as_they_are():
+    with pytest.raises(RuntimeError, match="shape"), telling_of_memory():
+        raise RuntimeError("the shape is wrong")

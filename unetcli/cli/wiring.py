@@ -43,6 +43,10 @@ def take_runs(paths: Sequence[Path] | None) -> list[Run]:
             say_before(f"run: {path} (its folds {', '.join(folder.name for folder in folds)}{newest})")
         else:
             runs.append(take_run(path if paths else None))
+    unique = {run.path.resolve(): run for run in runs}
+    if len(unique) < len(runs):
+        say_before("note: a run that is named twice counts once")
+    runs = [*unique.values()]
     if len(runs) > 1:
         say_before(f"averaging {len(runs)} runs")
     return runs

@@ -69,6 +69,9 @@ WITHOUT_COUNTERPART = {
 OF_VALIDATION = ("eval_interval", "eval_metrics")
 """Keys that hold only where the zoo measures while it trains."""
 
+SWITCHES = {"unet_medical": ("use_ds", "use_bn", "use_deconv"), "unet_simple": ("use_ds",)}
+"""Keys that a network does not read, by `model_name`."""
+
 UNKNOWN = "not a key that is known of the zoo's U-Nets"
 
 
@@ -130,6 +133,8 @@ def translate(values: Mapping[str, Any], place: str) -> Translation:
             found.left[key] = "run_eval is off, so that it counts for nothing; the preset's validation holds"
         elif key == "cross_valid_ind" and values.get("dataset", OF_FOLDS) != OF_FOLDS:
             found.left[key] = f"the zoo reads it where dataset is {OF_FOLDS}; choose with --fold"
+        elif key in SWITCHES.get(str(values.get("model_name")), ()):
+            found.left[key] = "the zoo's network of that name does not read it"
         elif key in known:
             known[key](found, value, f"{place}: {key}")
         else:

@@ -17,7 +17,7 @@ from mindspore.train import Model
 from unetcli.engine.checkpoint import read_checkpoint, restore, write_checkpoint
 from unetcli.engine.company import Company, join
 from unetcli.engine.compiling import CompileFirst, GraphCache
-from unetcli.engine.device import Runtime, choose_device, set_up
+from unetcli.engine.device import Runtime, choose_device, set_up, telling_of_memory
 from unetcli.engine.optimization import build_optimizer, learning_rates
 from unetcli.engine.precision import OverflowWatch, check_precision, loss_scaling, with_precision
 from unetcli.engine.stepping import build_trainer
@@ -155,6 +155,7 @@ class Engine:
             folder: Where the checkpoints are kept.
 
         Raises:
+            DeviceError: If there is not enough memory.
             RunError: If the loss or the weights are not finite, or a loaded checkpoint does not fit this network or
                 holds weights alone.
         """
@@ -179,9 +180,9 @@ class Engine:
             (interrupted,) = self.company.mean([float(interruption.is_requested)])
             if keeper.outcome is None and not interrupted:
                 steps = self._dataset(Steps(batches, self._progress.step, len(rates)))
-                model.train(
-                    1, steps, callbacks=[keeper, OverflowWatch(), self._compile_first()], dataset_sink_mode=False
-                )
+                with telling_of_memory():
+                    callbacks = [keeper, OverflowWatch(), self._compile_first()]
+                    model.train(1, steps, callbacks=callbacks, dataset_sink_mode=False)
         return FitResult(self._progress.step, self._progress.best_score, keeper.outcome or "interrupted")
 
     def predict(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import tempfile
+from collections.abc import Generator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -102,3 +104,17 @@ def set_up_device(device: str, number: int = 0) -> None:
         mindspore.set_device(device)
     mindspore.set_deterministic(True)
     _CHOSEN.add(device)
+
+
+@contextlib.contextmanager
+def telling_of_memory() -> Generator[None]:
+    """Turn what MindSpore raises where memory does not do into a `DeviceError` that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "memory not enough" not in str(error).lower():
+            raise
+        raise DeviceError(
+            "there is not enough memory to train this network on such a batch",
+            hint="lower train.batch_size, data.patch_size or model.base_channels, with --set",
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,17 @@ class ChannelsWish(StrEnum):
     auto = "auto"
     grey = "grey"
     rgb = "rgb"
+
+
+def finite(value: float) -> float:
+    """The value.
+
+    Raises:
+        typer.BadParameter: If it is infinite or not a number.
+    """
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
 
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Dataset folder to make.")]
@@ -68,9 +80,11 @@ WeightMapOption = Annotated[
         help="Also store how much each pixel counts: its class, balanced, and more in the gaps between cells.",
     ),
 ]
-WeightMapW0Option = Annotated[float, typer.Option(min=0, help="What the weight map adds, at most, in a gap.")]
+WeightMapW0Option = Annotated[
+    float, typer.Option(min=0, callback=finite, help="What the weight map adds, at most, in a gap.")
+]
 WeightMapSigmaOption = Annotated[
-    float, typer.Option(min=0.1, help="How fast that falls with the width of the gap, in pixels.")
+    float, typer.Option(min=0.1, callback=finite, help="How fast that falls with the width of the gap, in pixels.")
 ]
 MirrorOption = Annotated[
     list[str] | None,

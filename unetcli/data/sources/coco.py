@@ -16,6 +16,8 @@ from unetcli.data.cases import IGNORED
 from unetcli.data.manifest import ClassInfo
 from unetcli.errors import ConfigError, DataError, suggestion
 
+RESERVED = ("background", "border", "ignore")
+"""Names of classes that are no objects."""
 PARTS = ("images", "annotations", "categories")
 LARGEST_VALUE = 65535
 Value = TypeVar("Value")
@@ -130,6 +132,11 @@ def choose_classes(file: CocoFile, names: Sequence[str] = ()) -> tuple[ClassInfo
         raise ConfigError(
             f"{file.path}: has {len(chosen)} categories, but there can be 1 to {IGNORED - 1}",
             hint="choose some with --category NAME",
+        )
+    if taken := [name for _, name in chosen if name in RESERVED]:
+        raise ConfigError(
+            f"{file.path}: a category is called {taken[0]!r}, which means something else here",
+            hint="call it otherwise in the file, or choose others with --category NAME",
         )
     fit = all(1 <= number <= LARGEST_VALUE for number, _ in chosen)
     return (

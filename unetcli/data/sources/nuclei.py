@@ -146,7 +146,7 @@ def _pages_of(root: Path) -> tuple[NucleiFiles, ...]:
 
 
 def _is_image_folder(path: Path) -> bool:
-    return any((path / name).exists() for name in (IMAGES, IMAGE))
+    return any((path / name).exists() for name in (IMAGES, IMAGE, MASKS, MASK))
 
 
 def _in_folder(path: Path) -> NucleiFiles:
