@@ -206,6 +206,7 @@ def test_every_augmentation_setting_reaches_its_part():
         "contrast": (0.6, 1.4),
         "gamma": (0.5, 1.5),
         "noise": 0.6,
+        "stray_light": 0.8,
     }
     settings = AugmentationSettings(**changed)
     intensity = asdict(intensity_ranges(settings, DataSettings()))

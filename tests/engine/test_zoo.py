@@ -99,12 +99,12 @@ class Simple(nn.Cell):
         self.final = nn.Conv2d(width, num_classes, 1)
 
     def construct(self, x):
-        skips = [self.conv0(x)]
+        skips = (self.conv0(x),)  # a tuple, since a list cannot grow where another test has had graphs compiled
         for level in range(1, LEVELS):
-            skips.append(getattr(self, f"conv{level}")(ops.max_pool2d(skips[-1], 2, 2)))
-        x = skips.pop()
+            skips = (*skips, getattr(self, f"conv{level}")(ops.max_pool2d(skips[-1], 2, 2)))
+        x = skips[-1]
         for level in range(LEVELS - 1, 0, -1):
-            x = getattr(self, f"up_concat{level}")(x, skips.pop())
+            x = getattr(self, f"up_concat{level}")(x, skips[level - 1])
         return self.final(x)
 
 
