@@ -102,20 +102,20 @@ def evaluate(
     if is_folds(place := run or newest_run()):
         from unetcli.cli.folding import Calls, evaluate_folds
 
-        given = {"--checkpoint": checkpoint != "best", "--split": part is not Part.validation, "--tta": tta is not None}
-        given |= {"--tile": tile is not None, "--overlap": overlap is not None, "--tolerance": tolerance != 1.0}
-        given |= {
+        of_one_run = {
+            "--checkpoint": checkpoint != "best",
+            "--split": part is not Part.validation,
+            "--tta": tta is not None,
+            "--tile": tile is not None,
+            "--overlap": overlap is not None,
+            "--tolerance": tolerance != 1.0,
             "--compare": compare is not None,
             INSTANCES: instances is not None,
             "--no-distances": not distances,
             "--runtime": runtime is not RuntimeName.auto,
         }
-        if refused := [name for name, is_given in given.items() if is_given]:
-            raise ConfigError(
-                f"{place}: holds the runs of all folds, which {', '.join(refused)} cannot measure in another way",
-                hint=f"name one of them, such as --run {place / 'fold-0'}",
-            )
-        evaluate_folds(place, Calls(device.value, spread, dataset), as_json=json_report)
+        refused = [name for name, is_given in of_one_run.items() if is_given]
+        evaluate_folds(place, Calls(device.value, spread, dataset), refused, as_json=json_report)
         return
     trained = take_run(run)
     facts = trained.facts

@@ -116,12 +116,24 @@ def train_folds(request: Request, device: str, spread: Spread, *, as_json: bool)
     _show(folds, summary, as_json=as_json)
 
 
-def evaluate_folds(path: Path, calls: Calls, *, as_json: bool) -> None:
+def evaluate_folds(path: Path, calls: Calls, refused: Sequence[str], *, as_json: bool) -> None:
     """Show the measures over the folds, once those that were not measured yet are.
 
+    Args:
+        path: Their folder.
+        calls: How to measure what is not measured yet.
+        refused: Options that were given and are for a single run.
+        as_json: Whether to show them for a program.
+
     Raises:
+        ConfigError: If there are such options.
         RunError: If no fold has weights yet.
     """
+    if refused:
+        raise ConfigError(
+            f"{path}: holds the runs of all folds, which {', '.join(refused)} cannot measure in another way",
+            hint=f"name one of them, such as --run {path / 'fold-0'}",
+        )
     folds = open_folds(path)
     say(f"folds: {path}")
     results = folds.results()

@@ -347,9 +347,11 @@ def split_of(manifest: Manifest, fold: int) -> Split:
         ConfigError: If there is no such fold.
     """
     if not 0 <= fold < len(manifest.splits):
+        number = len(manifest.splits)
+        if number == 1:
+            raise ConfigError(f"data.fold: {fold}, but {manifest.name} has one fold", hint="choose 0")
         raise ConfigError(
-            f"data.fold: {fold}, but {manifest.name} has {len(manifest.splits)} fold{'s'[: len(manifest.splits) - 1]}",
-            hint=f"choose 0 to {len(manifest.splits) - 1}" if len(manifest.splits) > 1 else "leave it out, or choose 0",
+            f"data.fold: {fold}, but {manifest.name} has {number} folds", hint=f"choose 0 to {number - 1}"
         )
     return manifest.splits[fold]
 
