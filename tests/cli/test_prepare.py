@@ -124,7 +124,7 @@ def test_pixels_between_the_pieces_of_a_slice_weigh_more(invoke, tmp_path):
     result = invoke("isbi", SAMPLE, "-o", "out", "--weight-map", "--weight-map-sigma", 3)
 
     assert result.exit_code == 0, result.exception
-    assert "weight map    w0 10, sigma 3 px" in result.stdout
+    assert "weight map    classes balanced, w0 10, sigma 3 px" in result.stdout
     manifest = load_manifest(tmp_path / "out")
     assert (manifest.weight_map.w0, manifest.weight_map.sigma, manifest.has_instances) == (10, 3, False)
     balance = balanced_weights(np.array(manifest.class_shares) * 1e9)

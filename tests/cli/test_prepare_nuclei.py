@@ -135,12 +135,40 @@ def test_nuclei_that_touch_are_parted_by_background_that_the_weight_map_weighs(i
 
 
 @pytest.mark.usefixtures("bowl")
+def test_classes_may_count_the_same_so_that_gaps_alone_count_more(invoke, tmp_path):
+    options = ("--target", "separated", "--weight-map", "--weight-map-classes", "equal")
+    summary = summary_of(invoke("nuclei", "-o", "out", *options, "--json"))
+    assert summary["weight_map"] == {"classes": "equal", "w0": 10, "sigma": 5}
+    manifest, cases = cases_of(tmp_path / "out")
+    assert manifest.weight_map.classes == "equal"
+    np.testing.assert_array_equal(cases["b"].weights[2, 1:3], [1, 1])
+    np.testing.assert_allclose(cases["b"].weights[2, 3:5], 1 + 10 * np.exp(-9 / 50), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("bowl")
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--weight-map-w0", "3"], "--weight-map-w0 3.0: says how to compute a weight map, but none is wanted"),
+        (["--weight-map-sigma", "3"], "--weight-map-sigma 3.0: says how"),
+        (["--weight-map-classes", "equal"], "--weight-map-classes equal: says how"),
+        (["--border-width", "2"], "--border-width 2: is for --target separated and border, and this is semantic"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(invoke, tmp_path, options, says):
+    refused = invoke("nuclei", "-o", "out", *options)
+    assert isinstance(refused.exception, ConfigError)
+    assert says in str(refused.exception)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("bowl")
 def test_the_weight_map_is_that_of_the_paper_with_classes_balanced_over_all_images(invoke, publish, tmp_path):
     publish("c", [square(0, 0, 8)])
     options = ("--weight-map", "--weight-map-w0", 7, "--weight-map-sigma", 3)
     summary = summary_of(invoke("nuclei", "-o", "out", *options, "--json"))
     manifest, cases = cases_of(tmp_path / "out")
-    assert summary["weight_map"] == {"w0": 7, "sigma": 3}
+    assert summary["weight_map"] == {"classes": "balanced", "w0": 7, "sigma": 3}
     assert (manifest.weight_map.w0, manifest.weight_map.sigma) == (7, 3)
     inside = 3 * 27 + 64
     balance = balanced_weights(np.array([4 * 12 * 16 - inside, inside]))

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from unetcli.core.geometry import Geometry
 from unetcli.core.normalization import ChannelStatistics
+from unetcli.core.weight_map import SIGMA, W0
 from unetcli.data.cases import LabelledImage, case_hashes
 from unetcli.data.formats.volume_masks import map_volume
 from unetcli.data.mindrecord import read_cases
@@ -90,10 +91,14 @@ class CaseFiles(Record):
 
 
 class WeightMapFacts(Record):
-    """How the weights of pixels were computed; see `unetcli.core.weight_map.border_weights`."""
+    """How the weights of pixels were computed; see `unetcli.core.weight_map.border_weights`.
 
-    w0: float
-    sigma: float
+    `classes` says whether the classes were balanced, or count the same.
+    """
+
+    classes: Literal["balanced", "equal"] = "balanced"
+    w0: float = W0
+    sigma: float = SIGMA
 
 
 class Case(Record):

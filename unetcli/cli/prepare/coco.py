@@ -18,9 +18,11 @@ from unetcli.cli.prepare.options import (
     SeedOption,
     StrictOption,
     ValidationOption,
+    WeightMapClassesOption,
     WeightMapOption,
     WeightMapSigmaOption,
     WeightMapW0Option,
+    weight_map_facts,
 )
 
 
@@ -58,8 +60,9 @@ def coco(
     ] = None,
     channels: ChannelsOption = ChannelsWish.rgb,
     weight_map: WeightMapOption = False,
-    weight_map_w0: WeightMapW0Option = 10.0,
-    weight_map_sigma: WeightMapSigmaOption = 5.0,
+    weight_map_classes: WeightMapClassesOption = None,
+    weight_map_w0: WeightMapW0Option = None,
+    weight_map_sigma: WeightMapSigmaOption = None,
     folds: FoldsOption = None,
     validation: ValidationOption = None,
     seed: SeedOption = 12345,
@@ -75,7 +78,6 @@ def coco(
     """
     from unetcli import report
     from unetcli.cli.prepare.objects import check_output, object_facts, weigh_and_describe, write_and_show
-    from unetcli.data.manifest import WeightMapFacts
     from unetcli.data.preparing.coco_dataset import CocoPart, CocoWishes, read_all_coco, wanted_images
     from unetcli.data.preparing.object_dataset import ObjectOptions
     from unetcli.data.preparing.volume_plan import SplitPlan
@@ -93,6 +95,7 @@ def coco(
             hint="leave it out, or leave out --validation-annotations",
         )
     plan = SplitPlan(folds, seed, is_published, validation)
+    weighing = weight_map_facts(weight_map, weight_map_classes, weight_map_w0, weight_map_sigma)
     check_output(output, dry_run=dry_run, overwrite=overwrite)
     typer.echo(f"reading {annotations}", err=True)
     parts = [CocoPart(read_annotations(annotations), images)]
@@ -109,7 +112,7 @@ def coco(
         classes=classes,
         split=plan,
         channels=channels.value,
-        weight_map=WeightMapFacts(w0=weight_map_w0, sigma=weight_map_sigma) if weight_map else None,
+        weight_map=weighing,
         has_ignored=read.has_ignored,
     )
     found = weigh_and_describe(read.images, options)

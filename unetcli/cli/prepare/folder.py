@@ -22,9 +22,11 @@ from unetcli.cli.prepare.options import (
     SpacingOption,
     StrictOption,
     ValidationOption,
+    WeightMapClassesOption,
     WeightMapOption,
     WeightMapSigmaOption,
     WeightMapW0Option,
+    weight_map_facts,
 )
 
 
@@ -50,8 +52,9 @@ def folder(
     label_map: LabelMapOption = None,
     mirror: MirrorOption = None,
     weight_map: WeightMapOption = False,
-    weight_map_w0: WeightMapW0Option = 10.0,
-    weight_map_sigma: WeightMapSigmaOption = 5.0,
+    weight_map_classes: WeightMapClassesOption = None,
+    weight_map_w0: WeightMapW0Option = None,
+    weight_map_sigma: WeightMapSigmaOption = None,
     group_by: GroupOption = None,
     folds: FoldsOption = None,
     validation: ValidationOption = None,
@@ -75,7 +78,6 @@ def folder(
     from unetcli import report
     from unetcli.cli.prepare.images import prepare_images
     from unetcli.cli.prepare.volumes import prepare_volumes
-    from unetcli.data.manifest import WeightMapFacts
     from unetcli.data.preparing.volume_plan import SplitPlan, WorkOptions
     from unetcli.data.sources.folder import Search, find_pairs
     from unetcli.data.sources.folder_images import ImageOptions, output_name
@@ -84,6 +86,7 @@ def folder(
     from unetcli.errors import ConfigError
 
     told = parse_label_map(label_map or ())
+    weighing = weight_map_facts(weight_map, weight_map_classes, weight_map_w0, weight_map_sigma)
     typer.echo(f"reading {source}", err=True)
     pairs = find_pairs(source, Search(images, masks, volumes, group_by))
     place = output or Path("datasets") / output_name(source)
@@ -93,11 +96,12 @@ def folder(
         for name, given in (("--spacing", spacing), ("--compress", compress), ("--jobs", jobs)):
             if given:
                 raise ConfigError(f"{name}: is for volumes, but {source} holds images", hint="leave it out")
-        facts = WeightMapFacts(w0=weight_map_w0, sigma=weight_map_sigma) if weight_map else None
-        wishes = ImageOptions(place.resolve().name, split, tuple(label or ()), tuple(mirror or ()), strict, told, facts)
+        wishes = ImageOptions(
+            place.resolve().name, split, tuple(label or ()), tuple(mirror or ()), strict, told, weighing
+        )
         prepare_images(pairs, wishes, place, dry_run=dry_run, overwrite=overwrite, as_json=json_report)
         return
-    if weight_map:
+    if weighing:
         raise ConfigError(f"--weight-map: is for images, but {source} holds volumes", hint="leave it out")
     with report.counting("looking at masks", len(pairs.pairs)) as advance:
         found = volumes_of(pairs, split, label or (), mirror or (), told, advance)

@@ -14,9 +14,11 @@ from unetcli.cli.options import JsonOption, OverwriteOption
 from unetcli.cli.prepare.options import (
     DryRunOption,
     OutputOption,
+    WeightMapClassesOption,
     WeightMapOption,
     WeightMapSigmaOption,
     WeightMapW0Option,
+    weight_map_facts,
 )
 from unetcli.cli.prepare.summary import weight_map_text
 
@@ -43,8 +45,9 @@ def isbi(
     ] = SplitMethod.block,
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
     weight_map: WeightMapOption = False,
-    weight_map_w0: WeightMapW0Option = 10.0,
-    weight_map_sigma: WeightMapSigmaOption = 5.0,
+    weight_map_classes: WeightMapClassesOption = None,
+    weight_map_w0: WeightMapW0Option = None,
+    weight_map_sigma: WeightMapSigmaOption = None,
     dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
     json_report: JsonOption = False,
@@ -54,15 +57,14 @@ def isbi(
     Labels are 255 (or 1) inside cells and 0 on membranes. Slices that are blank or the same are reported. For the
     weight map, each piece of a slice that membranes close off is a cell.
     """
-    from unetcli.data.manifest import WeightMapFacts
     from unetcli.data.preparing.dataset import describe_isbi, duplicate_warnings, refuse_output, write_dataset
     from unetcli.data.sources.isbi import read_isbi
 
+    facts = weight_map_facts(weight_map, weight_map_classes, weight_map_w0, weight_map_sigma)
     if not dry_run:
         refuse_output(output, overwrite=overwrite)
     typer.echo(f"reading {source}", err=True)
     stack = read_isbi(source)
-    facts = WeightMapFacts(w0=weight_map_w0, sigma=weight_map_sigma) if weight_map else None
     if facts is not None:
         stack = _weighed(stack, facts)
     manifest = describe_isbi(stack, output.resolve().name, split.value, folds, facts)

@@ -18,9 +18,11 @@ from unetcli.cli.prepare.options import (
     SeedOption,
     StrictOption,
     ValidationOption,
+    WeightMapClassesOption,
     WeightMapOption,
     WeightMapSigmaOption,
     WeightMapW0Option,
+    weight_map_facts,
 )
 
 
@@ -59,8 +61,9 @@ def nuclei(
     ] = None,
     channels: ChannelsOption = ChannelsWish.auto,
     weight_map: WeightMapOption = False,
-    weight_map_w0: WeightMapW0Option = 10.0,
-    weight_map_sigma: WeightMapSigmaOption = 5.0,
+    weight_map_classes: WeightMapClassesOption = None,
+    weight_map_w0: WeightMapW0Option = None,
+    weight_map_sigma: WeightMapSigmaOption = None,
     folds: FoldsOption = None,
     validation: ValidationOption = None,
     seed: SeedOption = 12345,
@@ -76,13 +79,19 @@ def nuclei(
     """
     from unetcli import report
     from unetcli.cli.prepare.objects import check_output, object_facts, weigh_and_describe, write_and_show
-    from unetcli.data.manifest import WeightMapFacts
     from unetcli.data.preparing.nuclei_dataset import classes_of_target, read_all_nuclei
     from unetcli.data.preparing.object_dataset import ObjectOptions
     from unetcli.data.preparing.volume_plan import SplitPlan
     from unetcli.data.sources.nuclei import find_nuclei
+    from unetcli.errors import ConfigError
 
+    if border_width is not None and target is Target.semantic:
+        raise ConfigError(
+            f"--border-width {border_width:g}: is for --target separated and border, and this is semantic",
+            hint="give --target too, or leave it out",
+        )
     plan = SplitPlan(folds, seed, num_validation=validation)
+    weighing = weight_map_facts(weight_map, weight_map_classes, weight_map_w0, weight_map_sigma)
     check_output(output, dry_run=dry_run, overwrite=overwrite)
     typer.echo(f"reading {source}", err=True)
     files = find_nuclei(source)
@@ -94,7 +103,7 @@ def nuclei(
         classes=classes_of_target(target.value),
         split=plan,
         channels=channels.value,
-        weight_map=WeightMapFacts(w0=weight_map_w0, sigma=weight_map_sigma) if weight_map else None,
+        weight_map=weighing,
     )
     found = weigh_and_describe(read.images, options)
     summary = object_facts(found, options, output, read.skipped)

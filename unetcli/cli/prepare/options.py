@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from unetcli.data.manifest import WeightMapFacts
 
 
 class ChannelsWish(StrEnum):
@@ -18,15 +21,45 @@ class ChannelsWish(StrEnum):
     rgb = "rgb"
 
 
-def finite(value: float) -> float:
+class ClassBalance(StrEnum):
+    """What a pixel counts by its class alone, in a weight map."""
+
+    balanced = "balanced"
+    equal = "equal"
+
+
+def finite(value: float | None) -> float | None:
     """The value.
 
     Raises:
         typer.BadParameter: If it is infinite or not a number.
     """
-    if not math.isfinite(value):
+    if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number")
     return value
+
+
+def weight_map_facts(
+    is_wanted: bool, classes: ClassBalance | None, w0: float | None, sigma: float | None
+) -> WeightMapFacts | None:
+    """How to compute the weight map; None if there is to be none.
+
+    Raises:
+        ConfigError: If how is told, but none is wanted.
+    """
+    from unetcli.data.manifest import WeightMapFacts
+    from unetcli.errors import ConfigError
+
+    told = {"classes": classes and classes.value, "w0": w0, "sigma": sigma}
+    given = {name: value for name, value in told.items() if value is not None}
+    if is_wanted:
+        return WeightMapFacts.model_validate(given)
+    for name, value in given.items():
+        raise ConfigError(
+            f"--weight-map-{name} {value}: says how to compute a weight map, but none is wanted",
+            hint="give --weight-map too, or leave it out",
+        )
+    return None
 
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Dataset folder to make.")]
@@ -77,14 +110,31 @@ WeightMapOption = Annotated[
     bool,
     typer.Option(
         "--weight-map/--no-weight-map",
-        help="Also store how much each pixel counts: its class, balanced, and more in the gaps between cells.",
+        help="Also store how much each pixel counts: its class, and more in the gaps between cells.",
+    ),
+]
+WeightMapClassesOption = Annotated[
+    ClassBalance | None,
+    typer.Option(
+        help="'balanced' lets rare classes count as much as the others, as the paper does; with 'equal' the gaps alone "
+        "count more, which parts cells better where they are few. Balanced if left out.",
+        show_default=False,
     ),
 ]
 WeightMapW0Option = Annotated[
-    float, typer.Option(min=0, callback=finite, help="What the weight map adds, at most, in a gap.")
+    float | None,
+    typer.Option(
+        min=0, callback=finite, help="What the map adds, at most, in a gap; 10 if left out.", show_default=False
+    ),
 ]
 WeightMapSigmaOption = Annotated[
-    float, typer.Option(min=0.1, callback=finite, help="How fast that falls with the width of the gap, in pixels.")
+    float | None,
+    typer.Option(
+        min=0.1,
+        callback=finite,
+        help="How fast that falls with the width of the gap, in pixels; 5 if left out.",
+        show_default=False,
+    ),
 ]
 MirrorOption = Annotated[
     list[str] | None,

@@ -131,9 +131,9 @@ def _text(summary: dict[str, Any]) -> str:
 
 
 def weight_map_text(summary: dict[str, Any]) -> str:
-    """The two numbers of the weight map; nothing where there is none."""
-    facts: dict[str, float] | None = summary.get("weight_map")
-    return f"w0 {facts['w0']:g}, sigma {facts['sigma']:g} px" if facts else ""
+    """How the weight map was computed; nothing where there is none."""
+    facts: dict[str, Any] | None = summary.get("weight_map")
+    return f"classes {facts['classes']}, w0 {facts['w0']:g}, sigma {facts['sigma']:g} px" if facts else ""
 
 
 def _labels(summary: dict[str, Any]) -> list[str]:

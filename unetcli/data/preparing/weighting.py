@@ -25,17 +25,19 @@ def with_weights(
 ) -> tuple[LabelledImage, ...]:
     """The same cases with the weight map of the original U-Net; see `unetcli.core.weight_map`.
 
-    Classes are balanced over all cases together, so that a pixel weighs the same wherever it lies.
+    Classes are balanced over all cases together, if they are, so that a pixel weighs the same wherever it lies.
 
     Args:
         cases: At least one.
         num_classes: K, with the background.
-        facts: The map's two numbers.
+        facts: How to weigh classes and gaps.
         objects: What finds the cells of a case; its own instances if None.
         advance: Called after each case.
     """
-    counts = sum(np.bincount(case.labels.ravel(), minlength=256) for case in cases)
-    balance = balanced_weights(np.asarray(counts)[:num_classes])
+    balance = np.ones(num_classes)
+    if facts.classes == "balanced":
+        counts = sum(np.bincount(case.labels.ravel(), minlength=256) for case in cases)
+        balance = balanced_weights(np.asarray(counts)[:num_classes])
 
     def weighted() -> Iterable[LabelledImage]:
         for case in cases:
