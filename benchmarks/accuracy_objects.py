@@ -7,7 +7,8 @@ so that a call that was broken off goes on where it stopped.
 
 - nuclei: the preset of that name on 60 fluorescence images, measured on 20 others.
 - weight_map: nuclei that touch are parted by background, and a small network learns cross entropy for the same number
-  of steps with the border weight map of the paper and without it, from three seeds; how many nuclei are merged?
+  of steps without a weight map, with that of the paper where all classes count the same, and where they are balanced,
+  from three seeds; how many nuclei are merged?
 - paper: the preset `paper-2015` with a quarter of its channels on the ISBI stack, the model zoo's fold 1.
 """
 
@@ -35,7 +36,7 @@ SHOWN = (
     *("num_true_objects", "num_predicted_objects", "num_merged_objects", "num_split_objects"),
     *("average_precision_50", "panoptic_quality"),
 )
-PAPER = ("--set", "model.base_channels=16", "--set", "train.epochs=25", "--set", "train.validate_every=5")
+PAPER = ("--set", "model.base_channels=16", "--epochs", 45, "--set", "train.validate_every=5")
 
 
 def main() -> int:
@@ -65,24 +66,27 @@ def nuclei(data: Path) -> list[str]:
 
 
 def weight_map(data: Path) -> list[str]:
-    """Merged nuclei with the border weight map and without; there is a miss if it merges more."""
+    """Merged nuclei with the border weight map and without; there is a miss if it merges no fewer."""
     source = data / "dsb2018" / "fluo256"
-    dataset = prepared("separated", "nuclei", source, "--validation", 20, "--target", "separated", "--weight-map")
-    merged: dict[str, list[float]] = {"plain": [], "weight map": []}
+    made = ("nuclei", source, "--validation", 20, "--target", "separated", "--weight-map")
+    balanced = prepared("separated", *made)
+    equal = prepared("separated-equal", *made, "--weight-map-classes", "equal")
+    losses = {"plain": (equal, False), "weight map": (equal, True), "weight map, classes balanced": (balanced, True)}
+    merged: dict[str, list[float]] = {name: [] for name in losses}
     print("| loss | seed |", " | ".join(SHOWN), "| train |")
     print("|" + "---|" * (len(SHOWN) + 3))
     for seed in SEEDS:
-        for name, found in merged.items():
-            how = (*CROSS_ENTROPY, "--set", f"loss.weight_map={str(name != 'plain').lower()}")
-            label = f"{name.replace(' ', '-')}-{seed}"
+        for name, (dataset, weighs) in losses.items():
+            how = (*CROSS_ENTROPY, "--set", f"loss.weight_map={str(weighs).lower()}")
+            label = f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
             result = trained(label, dataset, "--preset", "nuclei", "--seed", seed, *how)
             objects = result["eval"]["instances"]
-            found.append(objects["num_merged_objects"])
+            merged[name].append(objects["num_merged_objects"])
             figures = " | ".join(f"{objects[each]:.4g}" for each in SHOWN)
             print(f"| {name} | {seed} | {figures} | {result['minutes']:.1f} min |", flush=True)
-    plain, weighted = (statistics.median(found) for found in merged.values())
-    print(f"merged nuclei, median of {len(SEEDS)} seeds: {plain:g} without the map, {weighted:g} with it")
-    return [] if weighted < plain else ["weight_map: it merges no fewer nuclei"]
+    medians = {name: statistics.median(found) for name, found in merged.items()}
+    print(f"merged nuclei, median of {len(SEEDS)} seeds:", ", ".join(f"{name} {n:g}" for name, n in medians.items()))
+    return [] if medians["weight map"] < medians["plain"] else ["weight_map: it merges no fewer nuclei"]
 
 
 def paper(data: Path) -> list[str]:

@@ -557,6 +557,16 @@ def test_each_axis_must_fit_its_own_stride():
     assert message == "data.patch_size 18 does not fit a network of depth 3; the nearest that do are 16 and 20"
 
 
+def test_a_logit_adjustment_fits_the_classes_and_undoes_weights_that_there_are():
+    message = str(error_of(options={"model.num_classes": 3, "loss.logit_adjustment": [1.0, 2.0]}))
+    assert message == "loss.logit_adjustment are 2, but there are 3 classes"
+    message = str(error_of(options={"loss.logit_adjustment": "weights"}))
+    assert "logit_adjustment 'weights' needs weights: set weight_map or class_weights" in message
+    for refused in ("priors", [1.0, float("inf")], [1.0, "a"], 1.0):
+        message = str(error_of(options={"loss.logit_adjustment": refused}))
+        assert message.startswith("loss.logit_adjustment: must be 'weights' or a list of finite numbers")
+
+
 def test_class_weights_must_fit_the_classes():
     message = str(error_of(options={"model.num_classes": 3, "loss.class_weights": [1.0, 2.0]}))
 

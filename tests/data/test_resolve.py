@@ -153,3 +153,26 @@ def test_a_loss_that_weighs_pixels_needs_a_weight_map(tmp_path, manifest):
     assert "--weight-map" in caught.value.hint
     weighed = manifest.model_copy(update={"weight_map": WeightMapFacts(w0=10, sigma=5)})
     assert resolve(config, tmp_path, weighed).loss.weight_map
+
+
+def test_logits_are_adjusted_by_what_a_pixel_of_each_class_weighs(tmp_path, manifest):
+    (case,) = manifest.cases
+    # a large case of class 0 alone that weighs 2, a small one of half each that weighs 4 and 6: 2.4 and 6 in the mean
+    cases = (
+        case.model_copy(update={"shape": (1, 8, 8), "class_shares": (1.0, 0.0), "weight_shares": (2.0, 0.0)}),
+        case.model_copy(update={"shape": (1, 8, 4), "class_shares": (0.5, 0.5), "weight_shares": (2.0, 3.0)}),
+    )
+    weighed = manifest.model_copy(
+        update={"weight_map": WeightMapFacts(), "cases": cases, "classes": manifest.classes[:2]}
+    )
+    assert weighed.mean_weights == pytest.approx((2.4, 6.0))
+    weights = {"loss.logit_adjustment": "weights", "loss.class_weights": [1.0, 3.0]}
+
+    by_class = resolve(with_values(Config(), weights), tmp_path, weighed)
+    np.testing.assert_allclose(by_class.loss.logit_adjustment, [0, np.log(3)], atol=1e-6)
+    by_both = resolve(with_values(Config(), weights | {"loss.weight_map": True}), tmp_path, weighed)
+    np.testing.assert_allclose(by_both.loss.logit_adjustment, np.log([2.4, 18.0]), atol=1e-6)
+    assert resolve(by_both, tmp_path, weighed) == by_both
+
+    with pytest.raises(ConfigError, match=r"loss\.logit_adjustment: weights, but those of class 0 are 0 in the mean"):
+        resolve(with_values(Config(), weights | {"loss.class_weights": [0.0, 1.0]}), tmp_path, weighed)

@@ -259,3 +259,38 @@ def test_coarser_outputs_are_weighed_by_every_second_pixel(rng):
     thinned = (Tensor(np.ascontiguousarray(array[:, ::2, ::2])) for array in (labels, weights))
     of_coarse = loss(coarse, *thinned).asnumpy()
     assert found == pytest.approx((of_fine + of_coarse / 2) / 1.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("part", ["cross_entropy", "focal"])
+def test_an_adjustment_is_added_to_the_logits_but_not_for_dice(rng, part):
+    logits = rng.normal(0, 3, (2, 3, 4, 5)).astype(np.float32)
+    labels = rng.integers(0, 3, (2, 4, 5)).astype(np.int32)
+    added = (0.5, -1.25, 2.0)
+    settings = LossSettings(**OFF | {part: 1.0}, logit_adjustment=added)
+    expected = LossSettings(**OFF | {part: 1.0})
+    by_hand = loss_by_torch(expected, torch.tensor(logits + np.reshape(added, (3, 1, 1))), torch.tensor(labels))
+    value = build_loss(settings, 3)(Tensor(logits), Tensor(labels))
+    assert float(value.asnumpy()) == pytest.approx(by_hand.item(), rel=2e-6)
+
+    both = settings.model_copy(update={"dice": 1.0})
+    dice = loss_by_torch(LossSettings(**OFF, dice=1.0), torch.tensor(logits), torch.tensor(labels))
+    value = build_loss(both, 3)(Tensor(logits), Tensor(labels))
+    assert float(value.asnumpy()) == pytest.approx(by_hand.item() + dice.item(), rel=2e-6)
+
+
+def test_with_the_logarithm_of_class_weights_the_best_logits_are_those_of_the_shares():
+    """A quarter of the pixels is of class 1 and weighs 5 times as much; the loss is least at the share itself."""
+    labels = Tensor(np.array([[[0, 0, 0, 1]]], np.int32))
+    logits = np.tile(np.log(np.array([0.75, 0.25], np.float32)).reshape(1, 2, 1, 1), (1, 1, 1, 4))
+    weights = (1.0, 5.0)
+    settings = LossSettings(class_weights=weights, logit_adjustment=tuple(np.log(weights)))
+    gradient = mindspore.grad(build_loss(settings, 2))(Tensor(logits), labels).asnumpy()
+    np.testing.assert_allclose(gradient.sum((0, 2, 3)), 0, atol=1e-6)
+    plain = mindspore.grad(build_loss(LossSettings(class_weights=weights), 2))(Tensor(logits), labels).asnumpy()
+    assert np.abs(plain.sum((0, 2, 3))).min() > 0.1
+
+
+@pytest.mark.parametrize("added", ["weights", (1.0, 2.0)])
+def test_an_adjustment_that_is_not_of_every_class_is_refused(added):
+    with pytest.raises(ValueError, match="logit_adjustment must be 3 numbers"):
+        build_loss(LossSettings(class_weights=(1.0, 2.0, 3.0), logit_adjustment=added), 3)

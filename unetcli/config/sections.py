@@ -333,10 +333,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _weights_fit_the_classes(self) -> Self:
-        weights, num_classes = self.loss.class_weights, self.model.num_classes
-        if weights is not None and num_classes is not None and len(weights) != num_classes:
-            raise ValueError(f"loss.class_weights are {len(weights)}, but there are {num_classes} classes")
+    def _numbers_of_classes_fit(self) -> Self:
+        num_classes = self.model.num_classes
+        for name in ("class_weights", "logit_adjustment"):
+            numbers = getattr(self.loss, name)
+            if isinstance(numbers, tuple) and num_classes is not None and len(numbers) != num_classes:
+                raise ValueError(f"loss.{name} are {len(numbers)}, but there are {num_classes} classes")
         return self
 
     @property

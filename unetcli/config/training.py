@@ -34,12 +34,30 @@ class LossSettings(Section):
         "'unet prepare --weight-map' makes; it balances the classes too.",
     )
 
+    logit_adjustment: Literal["weights"] | tuple[float, ...] | None = Field(
+        default=None,
+        description="Numbers that cross entropy and focal loss add to the logits, one a class, and the network need "
+        "not learn; 'weights' takes the logarithm of what a pixel of each class weighs, so that scores and masks are "
+        "those of a loss without weights.",
+    )
+
+    @field_validator("logit_adjustment", mode="before")
+    @classmethod
+    def _name_or_numbers(cls, value: object) -> object:
+        if value is None or value == "weights":
+            return value
+        if isinstance(value, list | tuple) and all(isinstance(x, int | float) and math.isfinite(x) for x in value):
+            return tuple(map(float, value))
+        raise ValueError("must be 'weights' or a list of finite numbers")
+
     @model_validator(mode="after")
     def _something_to_minimise(self) -> Self:
         if not self.cross_entropy + self.dice + self.focal > 0:
             raise ValueError("one of cross_entropy, dice and focal must have a positive weight")
         if self.class_weights is not None and (min(self.class_weights) < 0 or not sum(self.class_weights) > 0):
             raise ValueError(f"class_weights must not be negative, nor all 0, got {list(self.class_weights)}")
+        if self.logit_adjustment == "weights" and not self.weight_map and self.class_weights is None:
+            raise ValueError("logit_adjustment 'weights' needs weights: set weight_map or class_weights")
         if self.weight_map and not self.cross_entropy + self.focal > 0:
             raise ValueError("weight_map is for cross_entropy and focal, and both have a weight of 0")
         return self

@@ -84,3 +84,14 @@ def class_shares(labels: NDArray[np.uint8], num_classes: int) -> tuple[float, ..
     """Share of the pixels that belongs to each class; ignored pixels belong to none."""
     counts = np.bincount(labels.ravel(), minlength=num_classes)[:num_classes]
     return tuple(float(count) / labels.size for count in counts)
+
+
+def weight_shares(case: LabelledImage, num_classes: int) -> tuple[float, ...] | None:
+    """The weights of the pixels of each class, added up and divided by the number of all pixels; None without weights.
+
+    They add up to the mean weight. Divided by `class_shares` they are the mean weight of a pixel of each class.
+    """
+    if case.weights is None:
+        return None
+    sums = np.bincount(case.labels.ravel(), case.weights.ravel(), num_classes)[:num_classes]
+    return tuple(float(total) / case.labels.size for total in sums)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -105,7 +105,8 @@ class Case(Record):
     """One image with its labels: what it is called, and what it must contain.
 
     Cases of one `group` (a patient, a specimen) must not be parted by a split. `shape` is `(C, *S)`;
-    `class_shares` has a share of the pixels for each class. The hashes of instances and weights are None where there
+    `class_shares` has a share of the pixels for each class, and `weight_shares` that share times the mean weight of
+    such a pixel. The hashes of instances and weights are None where there
     are none. `files` is None where the cases lie in a MindRecord file.
     """
 
@@ -117,6 +118,7 @@ class Case(Record):
     instances_sha256: str | None = None
     weights_sha256: str | None = None
     class_shares: tuple[float, ...]
+    weight_shares: tuple[float, ...] | None = None
     files: CaseFiles | None = None
 
 
@@ -187,9 +189,22 @@ class Manifest(Record):
     @property
     def class_shares(self) -> tuple[float, ...]:
         """Share of all pixels that belongs to each class."""
+        return self._over_all_pixels([case.class_shares for case in self.cases])
+
+    @property
+    def mean_weights(self) -> tuple[float, ...]:
+        """How much a pixel of each class counts in the mean, by the weight map; 1 where there is none, or none such."""
+        shares = [case.weight_shares for case in self.cases if case.weight_shares is not None]
+        if len(shares) < len(self.cases):
+            return (1.0,) * self.num_classes
+        weighed = self._over_all_pixels(shares)
+        return tuple(w / share if share else 1.0 for w, share in zip(weighed, self.class_shares, strict=True))
+
+    def _over_all_pixels(self, shares: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+        """Shares of the pixels of all cases together, from those of each case."""
         sizes = [math.prod(case.shape[1:]) for case in self.cases]
         return tuple(
-            sum(size * case.class_shares[info.index] for size, case in zip(sizes, self.cases, strict=True)) / sum(sizes)
+            sum(size * share[info.index] for size, share in zip(sizes, shares, strict=True)) / sum(sizes)
             for info in self.classes
         )
 

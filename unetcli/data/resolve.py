@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from unetcli.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from unetcli.config import Config
+    from unetcli.config import Config, LossSettings
     from unetcli.data.manifest import IntensityStats, Manifest
 
 VOLUME_PRESETS = "hippocampus, luna16 or volume"
@@ -38,6 +39,8 @@ def resolve(config: Config, folder: Path, manifest: Manifest) -> Config:
         if given not in (None, found):
             raise ConfigError(f"{name}: {given}, but {folder} has {found}", hint="leave the setting out")
     values: dict[str, Any] = {**facts, "data.dataset": str(folder.resolve()), **_levels(config, manifest)}
+    if config.loss.logit_adjustment == "weights":
+        values["loss.logit_adjustment"] = _log_weights(config.loss, manifest)
     if config.data.normalization == "range":
         lower, upper = intensity_range(manifest.intensity)
         values["data.lower"] = lower if config.data.lower is None else config.data.lower
@@ -65,6 +68,20 @@ def _check_axes(config: Config, folder: Path, manifest: Manifest) -> None:
             hint=f"choose a preset for {what[manifest.num_axes]}"
             + (f", such as {VOLUME_PRESETS}" if manifest.num_axes == 3 else ""),
         )
+
+
+def _log_weights(loss: LossSettings, manifest: Manifest) -> list[float]:
+    """The logarithm of what a pixel of each class weighs in the mean, by class weights and weight map together."""
+    by_map = manifest.mean_weights if loss.weight_map else (1.0,) * manifest.num_classes
+    by_class = loss.class_weights or (1.0,) * manifest.num_classes
+    weights = [m * w for m, w in zip(by_map, by_class, strict=True)]
+    if min(weights) <= 0:
+        name = manifest.class_names[weights.index(min(weights))]
+        raise ConfigError(
+            f"loss.logit_adjustment: weights, but those of {name} are {min(weights):g} in the mean",
+            hint="give it some weight, or leave the setting out",
+        )
+    return [round(math.log(weight), 6) for weight in weights]
 
 
 def _levels(config: Config, manifest: Manifest) -> dict[str, Any]:

@@ -37,6 +37,12 @@ class SegmentationLoss(nn.Cell):
       background and s near 0 it is 1 less the 'dice_coeff' by which MindSpore's model zoo measures its U-Nets.
     - With `dice_per` 'batch' the sums go over the pixels of all images of a batch, as nnU-Net's batch Dice.
 
+    With `logit_adjustment` a, cross entropy and focal loss are of softmax(logits + a), Dice of the logits as they are.
+    With a the logarithm of the mean weight of each class, the logits are those of a network that learned without
+    weights, for the reason for which King and Zeng 2001 ("Logistic regression in rare events data", section 4.1)
+    correct the intercept of a regression on a balanced sample; with a the logarithm of the frequency of each class,
+    they are those for classes that are all as frequent (Menon et al. 2021, arXiv:2007.07314, section 4).
+
     A class that an image has not got counts like any other: its linear Dice term is s / (sum(p) + s), and the
     loss falls to 0 as its scores do. Without `dice_background` Dice leaves class 0 out of its sums.
 
@@ -57,7 +63,8 @@ class SegmentationLoss(nn.Cell):
         Scalar float32.
 
     Raises:
-        ValueError: If there are class weights, but not one for each class.
+        ValueError: If there are class weights or adjustments, but not one for each class, or the latter are still to be
+            taken from the dataset.
     """
 
     def __init__(self, settings: LossSettings, num_classes: int, *, ignored: int | None = None) -> None:
@@ -65,7 +72,11 @@ class SegmentationLoss(nn.Cell):
         weights = settings.class_weights
         if weights is not None and len(weights) != num_classes:
             raise ValueError(f"class_weights must be {num_classes} numbers, got {list(weights)}")
+        added = settings.logit_adjustment
+        if added is not None and (isinstance(added, str) or len(added) != num_classes):
+            raise ValueError(f"logit_adjustment must be {num_classes} numbers, got {added}")
         self.num_classes = num_classes
+        self.logit_adjustment = None if added is None else Tensor(np.array(added, np.float32).reshape(1, -1, 1))
         self.ignored = ignored
         self.class_weights = None if weights is None else Tensor(np.array(weights, np.float32).reshape(1, -1, 1))
         self.cross_entropy_weight = settings.cross_entropy
@@ -91,7 +102,10 @@ class SegmentationLoss(nn.Cell):
             truth = truth * counted.expand_dims(1)
         loss = 0.0
         if self.cross_entropy_weight or self.focal_weight:
-            log_score = (log_scores * truth).sum(1)  # of the true class, (N, pixels)
+            adjusted = log_scores
+            if self.logit_adjustment is not None:
+                adjusted = _log_softmax(log_scores + self.logit_adjustment)
+            log_score = (adjusted * truth).sum(1)  # of the true class, (N, pixels)
             weighed = log_score if pixel_weights is None else log_score * pixel_weights.reshape(batch, -1)
             weight = counted if self.class_weights is None else (truth * self.class_weights).sum(1)
             if self.cross_entropy_weight:
@@ -181,7 +195,8 @@ def build_loss(settings: LossSettings, num_classes: int, *, ignored: int | None 
         ignored: A label that counts for nothing.
 
     Raises:
-        ValueError: If there are class weights, but not one for each class.
+        ValueError: If there are class weights or adjustments, but not one for each class, or the latter are still to be
+            taken from the dataset.
     """
     return DeepSupervision(SegmentationLoss(settings, num_classes, ignored=ignored))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.core.splits import block_folds, zoo_folds
-from unetcli.data.cases import LabelledImage, case_hashes, class_shares
+from unetcli.data.cases import LabelledImage, case_hashes, class_shares, weight_shares
 from unetcli.data.manifest import (
     CASES_FILE,
     MANIFEST_FILE,
@@ -70,6 +70,7 @@ def describe_case(case: LabelledImage, num_classes: int) -> Case:
         id=case.id,
         shape=case.image.shape,
         class_shares=class_shares(case.labels, num_classes),
+        weight_shares=weight_shares(case, num_classes),
         **case_hashes(case),
     )
 
