@@ -174,6 +174,9 @@ def test_the_weight_map_is_that_of_the_paper_with_classes_balanced_over_all_imag
     balance = balanced_weights(np.array([4 * 12 * 16 - inside, inside]))
     expected = border_weights(cases["b"].labels, by_hand(), balance, w0=7, sigma=3)
     np.testing.assert_array_equal(cases["b"].weights, expected)
+    labels = np.concatenate([case.labels.ravel() for case in cases.values()])
+    weights = np.concatenate([case.weights.ravel() for case in cases.values()])
+    assert manifest.mean_weights == pytest.approx([weights[labels == index].mean() for index in (0, 1)], rel=1e-6)
 
 
 def test_the_zoo_layout_has_pieces_for_nuclei(invoke, rng, tmp_path):
