@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import cv2
 import nibabel
@@ -81,6 +82,27 @@ def test_the_zoo_layout_has_a_folder_for_each_image(invoke, draw, tmp_path, colo
     _, cases = cases_of(tmp_path / "datasets" / "source")
     for name, case in cases.items():
         np.testing.assert_array_equal(case.labels, drawn[name])
+
+
+def test_images_may_be_jpeg_and_their_masks_png(invoke, draw, tmp_path):
+    drawn = {name: draw(f"images/{name}", f"masks/{Path(name).stem}.png", colour=True) for name in ("a.jpg", "b.JPEG")}
+    summary = summary_of(invoke("source", "--json"))
+    assert (summary["channels"], summary["skipped"]) == (["red", "green", "blue"], [])
+    _, cases = cases_of(tmp_path / "datasets" / "source")
+    for name, indices in drawn.items():
+        decoded = cv2.imread(str(tmp_path / "source" / "images" / name))[..., ::-1]
+        np.testing.assert_array_equal(cases[Path(name).stem].image, np.moveaxis(decoded, 2, 0))
+        np.testing.assert_array_equal(cases[Path(name).stem].labels, indices)
+
+
+def test_a_jpeg_beside_an_image_of_its_name_is_only_to_look_at(invoke, draw):
+    for name in "ab":
+        draw(f"images/{name}.jpg", f"masks/{name}.jpg")
+        draw(f"images/{name}.png", f"masks/{name}.png")
+    summary = summary_of(invoke("source", "--json"))
+    assert [pair["image"] for pair in summary["pairs"]] == ["images/a.png", "images/b.png"]
+    assert [pair["mask"] for pair in summary["pairs"]] == ["masks/a.png", "masks/b.png"]
+    assert summary["skipped"] == []
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "validation"])

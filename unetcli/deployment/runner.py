@@ -28,6 +28,7 @@ Array = NDArray[Any]
 Network = Callable[[Array], Any]
 Facts = dict[str, Any]
 HERE = Path(__file__).resolve().parent
+JPEG = (".jpg", ".jpeg")
 BACKENDS = {"lite": "mindspore_lite", "mindspore": "mindspore", "onnxruntime": "onnxruntime"}
 
 
@@ -185,9 +186,9 @@ def with_channels(image: Array, wanted: int, path: Path) -> Array:
 
 
 def segment_pages(path: Path, target: Path, network: Network, facts: Facts) -> None:
-    """A mask of each page of a TIF or PNG, in a file of the same form."""
+    """A mask of each page of a TIF, PNG or JPEG, in a file of the same form; of a JPEG, PNG."""
     values, wanted = mask_values(facts), len(facts["channels"])
-    if path.suffix.lower() == ".png":
+    if path.suffix.lower() in (".png", *JPEG):
         import cv2
 
         pixels: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -295,7 +296,7 @@ def score_tiles(folder: Path, network: Network, facts: Facts) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="*", type=Path, help="TIF or PNG; for volumes NIfTI, MHD, NRRD")
+    parser.add_argument("images", nargs="*", type=Path, help="TIF, PNG or JPEG; for volumes NIfTI, MHD, NRRD")
     parser.add_argument("--output", type=Path, default=Path("masks"), help="folder for the masks (masks)")
     parser.add_argument("--backend", choices=("auto", *BACKENDS), default="auto")
     parser.add_argument(
@@ -328,7 +329,9 @@ def main() -> None:
     if asked.tiles:
         with naming(asked.tiles):
             score_tiles(asked.tiles, network, facts)
-    failed = [path for path in asked.images if not write_mask(path, asked.output / path.name, network, facts)]
+    targets = [path.with_suffix(".png") if path.suffix.lower() in JPEG else path for path in asked.images]
+    pairs = zip(asked.images, targets, strict=True)
+    failed = [path for path, target in pairs if not write_mask(path, asked.output / target.name, network, facts)]
     if failed:
         sys.exit(f"error: {len(failed)} of {len(asked.images)} images failed")
 

@@ -1,4 +1,4 @@
-"""Pages of TIF and PNG files to masks of the same form."""
+"""Pages of TIF, PNG and JPEG files to masks of the same form, but PNG for JPEG."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ plan = plan_outputs
 
 
 def check(path: Path) -> None:
-    """Raise `DataError` for a file that is neither TIF nor PNG."""
+    """Raise `DataError` for a file that is neither TIF nor PNG nor JPEG."""
     image_format(path)
 
 

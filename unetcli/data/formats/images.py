@@ -1,7 +1,7 @@
-"""Finding and reading images: TIF and PNG, page by page.
+"""Finding and reading images: TIF, PNG and JPEG, page by page.
 
 A file is what its content says, whatever its suffix. What the pages and values of a TIF are is told in `tif.py`,
-and those of a PNG in `png.py`.
+those of a PNG in `png.py`, and of a JPEG in `jpeg.py`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unetcli.data.formats.jpeg import JPEG_BEGINS, read_jpeg
+from unetcli.data.formats.jpeg import SUFFIXES as JPEG_SUFFIXES
 from unetcli.data.formats.png import PNG_BEGINS, read_png, read_png_header
 from unetcli.data.formats.tif import PixelSize, open_tif, page_name
 from unetcli.errors import DataError
 
 Array = NDArray[Any]
-Format = Literal["tif", "png"]
-SUFFIXES = frozenset({".tif", ".tiff", ".png"})
+Format = Literal["tif", "png", "jpeg"]
+SUFFIXES = frozenset({".tif", ".tiff", ".png"}) | JPEG_SUFFIXES
 TIF_BEGINS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-OTHER_BEGINS = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"\x1f\x8b": "gzip", b"PK\3\4": "ZIP"}
+OTHER_BEGINS = {b"GIF8": "GIF", b"BM": "BMP", b"\x1f\x8b": "gzip", b"PK\3\4": "ZIP"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +82,7 @@ class Searched:
     is_one: Callable[[Path], bool] = lambda _: False
 
 
-IMAGES = Searched("images", "name TIF or PNG files, or folders of them", SUFFIXES)
+IMAGES = Searched("images", "name TIF, PNG or JPEG files, or folders of them", SUFFIXES)
 
 
 def find_images(places: Iterable[Path | str]) -> list[Path]:
@@ -152,7 +154,7 @@ def image_format(path: Path) -> Format:
     """What a file's first bytes say it is.
 
     Raises:
-        DataError: If it cannot be read, or is neither TIF nor PNG.
+        DataError: If it cannot be read, or is neither TIF nor PNG nor JPEG.
     """
     try:
         with path.open("rb") as file:
@@ -161,16 +163,18 @@ def image_format(path: Path) -> Format:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if begin == PNG_BEGINS:
         return "png"
+    if begin.startswith(JPEG_BEGINS):
+        return "jpeg"
     if begin.startswith(TIF_BEGINS):
         return "tif"
     kind = next((name for start, name in OTHER_BEGINS.items() if begin.startswith(start)), "")
     found = f"is a {kind} file" if kind else f"begins with {begin.decode('latin-1')!a}" if begin else "is empty"
-    raise DataError(f"{path}: must be TIF or PNG, but {found}", hint="save the original image as TIF or PNG")
+    raise DataError(f"{path}: must be TIF, PNG or JPEG, but {found}", hint="save the original image as TIF or PNG")
 
 
 @contextlib.contextmanager
 def open_image(path: Path, *, num_channels: int | None = None) -> Generator[ImageFile]:
-    """Open a TIF or PNG file, told apart by content, to read one page at a time.
+    """Open a TIF, PNG or JPEG file, told apart by content, to read one page at a time.
 
     Args:
         path: The file.
@@ -178,22 +182,29 @@ def open_image(path: Path, *, num_channels: int | None = None) -> Generator[Imag
             for one channel, and a grey image for three, since both are ways to write the same image.
 
     Raises:
-        DataError: If the file is missing, neither TIF nor PNG, damaged, cut off, or of a layout whose pages and
-            channels cannot be told apart.
+        DataError: If the file is missing, none of these, damaged, cut off, or of a layout whose pages and channels
+            cannot be told apart.
     """
 
     def fitted(read: Callable[[int], Array], num_pages: int) -> Callable[[int], Array]:
         return lambda index: fit_channels(read(index), num_channels, page_name(path, index, num_pages))
 
-    if image_format(path) == "png":
+    kind = image_format(path)
+    if kind == "png":
         header = read_png_header(path)
         read = fitted(lambda _: read_png(path), 1)
         layout = tuple(zip("YX", header.size, strict=True))
-        yield ImageFile(path, "png", (header.size,), read, header.pixel_size, layout, header.has_palette)
+        yield ImageFile(path, kind, (header.size,), read, header.pixel_size, layout, header.has_palette)
+    elif kind == "jpeg":
+        pixels = read_jpeg(path)
+        height, width = pixels.shape[1:]
+        yield ImageFile(
+            path, kind, ((height, width),), fitted(lambda _: pixels, 1), layout=(("Y", height), ("X", width))
+        )
     else:
         with open_tif(path) as tif:
             read = fitted(tif.read, len(tif.sizes))
-            yield ImageFile(path, "tif", tif.sizes, read, tif.pixel_size, tif.layout, tif.has_palette)
+            yield ImageFile(path, kind, tif.sizes, read, tif.pixel_size, tif.layout, tif.has_palette)
 
 
 def grey_of(pixels: Array) -> Array | None:

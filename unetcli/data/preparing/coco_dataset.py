@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from unetcli.data.cases import IGNORED
 from unetcli.data.formats.images import grey_of, open_image
-from unetcli.data.formats.jpeg import is_jpeg, read_jpeg
 from unetcli.data.manifest import ClassInfo
 from unetcli.data.preparing.object_dataset import ObjectImage, refuse_all_skipped, shortened
 from unetcli.data.preparing.volume_records import Skipped
@@ -129,11 +128,8 @@ def _read_image(
 
 
 def _read_pixels(path: Path) -> NDArray[Any]:
-    if is_jpeg(path):
-        pixels = read_jpeg(path)
-    else:
-        with open_image(path) as image:
-            pixels = image.read(0)
+    with open_image(path) as image:
+        pixels = image.read(0)
     if pixels.dtype.name not in ALLOWED_TYPES or len(pixels) not in {1, 3} or not np.isfinite(pixels).all():
         raise DataError(f"{path}: is {pixels.dtype} of {len(pixels)} channels, but must be grey or RGB, and finite")
     grey = grey_of(pixels)

@@ -16,6 +16,7 @@ from typing import Literal
 from unetcli.data.formats.dicom import holds_dicom
 from unetcli.data.formats.images import SUFFIXES as IMAGE_SUFFIXES
 from unetcli.data.formats.images import natural_key
+from unetcli.data.formats.jpeg import SUFFIXES as JPEG_SUFFIXES
 from unetcli.data.formats.volumes import SUFFIXES as VOLUME_SUFFIXES
 from unetcli.data.preparing.volume_records import Skipped
 from unetcli.errors import ConfigError, DataError
@@ -261,10 +262,15 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _unique(files: Named, what: str) -> tuple[dict[str, Path], list[Skipped]]:
-    """Files by name; those that share a name are told, since none can say which is meant."""
+    """Files by name; those that share a name are told, since none can say which is meant.
+
+    A JPEG is passed over beside a file of its name that is none, since it was made from it to be looked at.
+    """
     by_name: defaultdict[str, list[Path]] = defaultdict(list)
     for name, path in files:
         by_name[name].append(path)
+    for name, paths in by_name.items():
+        by_name[name] = [path for path in paths if path.suffix.lower() not in JPEG_SUFFIXES] or paths
     skipped = [
         Skipped(name, f"{what} of this name is there {len(paths)} times: {', '.join(path.name for path in paths[:3])}")
         for name, paths in by_name.items()
