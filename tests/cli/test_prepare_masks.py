@@ -95,6 +95,18 @@ def test_images_may_be_jpeg_and_their_masks_png(invoke, draw, tmp_path):
         np.testing.assert_array_equal(cases[Path(name).stem].labels, indices)
 
 
+@pytest.mark.parametrize("options", [(), ("--label-map", "255=1"), ("--label", "255=cell"), ("--dry-run",)])
+@pytest.mark.parametrize("name", ["b.jpg", "b.png"])
+def test_a_mask_that_is_a_jpeg_is_refused_whatever_is_told_of_it(invoke, draw, tmp_path, name, options):
+    draw("images/a.jpg", "masks/a.png")
+    draw("images/b.png", "masks/b.jpg")
+    (tmp_path / "source" / "masks" / "b.jpg").rename(tmp_path / "source" / "masks" / name)
+    result = invoke("source", *options)
+    assert isinstance(result.exception, DataError)
+    assert str(result.exception).startswith(f"source/masks/{name}: is a JPEG, but a mask must hold exactly the values")
+    assert result.exception.hint.startswith("save it as PNG or TIF")
+
+
 def test_a_jpeg_beside_an_image_of_its_name_is_only_to_look_at(invoke, draw):
     for name in "ab":
         draw(f"images/{name}.jpg", f"masks/{name}.jpg")

@@ -26,6 +26,15 @@ def is_jpeg(path: Path) -> bool:
         return False
 
 
+def refuse_jpeg(mask: Path) -> None:
+    """Raise `DataError` for a mask that is a JPEG: its values are blurred, and not those that were drawn."""
+    if is_jpeg(mask):
+        raise DataError(
+            f"{mask}: is a JPEG, but a mask must hold exactly the values that were drawn, and JPEG blurs them",
+            hint="save it as PNG or TIF from where it was drawn; to convert the JPEG does not bring the values back",
+        )
+
+
 def read_jpeg(path: Path) -> NDArray[Any]:
     """The pixels as they are stored, `(C, H, W)` uint8 with C 1 or 3; what Exif says of turning is not heeded.
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from unetcli.data.cases import IGNORED, LabelledImage, content_hash
 from unetcli.data.formats.images import ImageFile, grey_of, open_image
+from unetcli.data.formats.jpeg import refuse_jpeg
 from unetcli.data.formats.tif import page_name
 from unetcli.data.manifest import Manifest, Split, WeightMapFacts
 from unetcli.data.preparing.dataset import describe_case, intensity_stats
@@ -93,9 +94,12 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
     colour, all are. Images that are the same everywhere, or a copy of another, are skipped.
 
     Raises:
-        DataError: If the masks' values tell no classes, no case is left, or one is skipped under `is_strict`.
+        DataError: If a mask is a JPEG, the masks' values tell no classes, no case is left, or one is skipped under
+            `is_strict`.
         ConfigError: If an option does not fit what was found.
     """
+    for pair in pairs.pairs:
+        refuse_jpeg(pair.mask)
     pages: list[_Page] = []
     skipped = list(pairs.alone)
     hint = ""

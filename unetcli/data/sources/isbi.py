@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from unetcli.data.cases import LabelledImage
+from unetcli.data.formats.jpeg import refuse_jpeg
 from unetcli.data.formats.pages import Pages, read_pages
 from unetcli.data.formats.tif import first_place
 from unetcli.data.manifest import ClassInfo
@@ -94,6 +95,8 @@ def read_isbi(source: Path) -> IsbiStack:
     """
     files = find_isbi(source)
     images = [read_pages(image) for _, image, _ in files.pairs]
+    for _, _, mask in files.pairs:
+        refuse_jpeg(mask)
     masks = [read_pages(mask) for _, _, mask in files.pairs]
     _check_sizes(images, masks, is_stack=files.is_stack)
     _check_images(images)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.data.formats.images import SUFFIXES, grey_of, natural_key, open_image
+from unetcli.data.formats.jpeg import refuse_jpeg
 from unetcli.data.formats.png import is_opaque
 from unetcli.data.formats.tif import page_name
 from unetcli.data.preparing.volume_labels import whole_numbers
@@ -183,6 +184,7 @@ def _check_image(pixels: Array, where: str) -> None:
 
 
 def _read_mask(path: Path, page: int, size: tuple[int, int]) -> Array:
+    refuse_jpeg(path)
     with open_image(path) as image:
         where = page_name(path, page, image.num_pages)
         pixels = image.read(page)
