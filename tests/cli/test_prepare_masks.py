@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -53,6 +54,12 @@ def with_palette(path, indices, *, colours=COLOURS, bits=8):
     image = Image.fromarray(indices, "P")
     image.putpalette([number for colour in colours for number in colour])
     image.save(path, bits=bits)
+
+
+def as_tif(path, indices, *, colours=COLOURS):
+    table = np.zeros((3, 256), np.uint16)
+    table[:, : len(colours)] = np.array(colours, np.uint16).T * 257
+    tifffile.imwrite(path, indices, photometric="palette", colormap=table)
 
 
 def in_colour(path, indices):
@@ -138,12 +145,13 @@ def test_folders_train_and_val_say_what_validates(invoke, draw, tmp_path, valida
     assert f"source/{validation}: holds no images" in str(empty.exception)
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_a_palette_of_colours_has_its_indices_for_values(invoke, draw, tmp_path, bits):
-    drawn = {
-        name: draw(f"{name}.png", f"{name}_mask.png", lambda *args: with_palette(*args, bits=bits), values=range(4))
-        for name in "ab"
-    }
+@pytest.mark.parametrize(
+    ("ending", "write"),
+    [("tif", as_tif), *(("png", partial(with_palette, bits=bits)) for bits in (2, 4, 8))],
+    ids=["tif", "png-2", "png-4", "png-8"],
+)
+def test_a_palette_of_colours_has_its_indices_for_values(invoke, draw, tmp_path, ending, write):
+    drawn = {name: draw(f"{name}.png", f"{name}_mask.{ending}", write, values=range(4)) for name in "ab"}
     summary = summary_of(invoke("source", "--json"))
     assert summary["warnings"] == [
         "masks have a palette, whose indices are taken for values: 0 #000000, 1 #ff0000, 2 #008000, 3 #0909c8"
@@ -154,20 +162,51 @@ def test_a_palette_of_colours_has_its_indices_for_values(invoke, draw, tmp_path,
         np.testing.assert_array_equal(case.labels, drawn[name])
 
 
-def test_palettes_that_differ_between_masks_are_told(invoke, draw):
-    draw("a.png", "a_mask.png", with_palette, values=range(4))
+@pytest.mark.parametrize("told", [{}, {"#ff0000": 2, "#008000": 3, "#0909c8": 1}])
+def test_each_page_of_a_tif_has_its_indices_for_values_or_its_colours_if_they_are_told(
+    invoke, draw, tmp_path, rng, told
+):
+    for name in "ab":
+        draw(f"{name}.tif", f"{name}_mask.tif")
+        pixels = rng.integers(0, 255, (3, *SIZE), dtype=np.uint8)
+        tifffile.imwrite(tmp_path / "source" / f"{name}.tif", pixels, photometric="minisblack")
+        indices = np.stack([(np.arange(42).reshape(SIZE) + page) % 4 for page in range(3)]).astype(np.uint8)
+        as_tif(tmp_path / "source" / f"{name}_mask.tif", indices)
+    options = [text for colour, index in told.items() for text in ("--label-map", f"{colour}={index}")]
+    summary_of(invoke("source", *options, "--json"))
+    _, cases = cases_of(tmp_path / "datasets" / "source")
+    for page in range(3):
+        expected = np.array([0, *(told.values() or (1, 2, 3))])[indices[page]]
+        np.testing.assert_array_equal(cases[f"a-{page}"].labels, expected)
+
+
+@pytest.mark.parametrize(("ending", "write"), [("tif", as_tif), ("png", with_palette)])
+def test_a_mask_that_uses_only_the_greys_of_a_palette_has_its_indices_too(invoke, draw, tmp_path, ending, write):
+    """As the class `car` has in Pascal VOC, whose colour is a grey."""
+    colours = [(0, 0, 0), (255, 0, 0), (128, 128, 128)]
+    writes = partial(write, colours=colours)
+    draw("a.png", f"a_mask.{ending}", writes, values=range(3))
+    draw("b.png", f"b_mask.{ending}", lambda path, indices: writes(path, indices * 2), values=range(2))
+    summary_of(invoke("source", "--json"))
+    manifest, cases = cases_of(tmp_path / "datasets" / "source")
+    assert [info.source_values for info in manifest.classes] == [(0,), (1,), (2,)]
+    assert set(np.unique(cases["b"].labels)) == {0, 2}
+
+
+@pytest.mark.parametrize(("ending", "write"), [("tif", as_tif), ("png", with_palette)])
+def test_palettes_that_differ_between_masks_are_told(invoke, draw, ending, write):
+    draw("a.png", f"a_mask.{ending}", write, values=range(4))
     other = [COLOURS[0], COLOURS[2], COLOURS[1], COLOURS[3]]
-    draw("b.png", "b_mask.png", lambda *args: with_palette(*args, colours=other), values=range(4))
+    draw("b.png", f"b_mask.{ending}", partial(write, colours=other), values=range(4))
     (warning,) = summary_of(invoke("source", "--json"))["warnings"]
     assert "1 #ff0000 or #008000" in warning
     assert "not all have the same colours" in warning
 
 
-def test_a_palette_of_greys_has_them_for_values_whatever_its_order(invoke, draw, tmp_path):
+@pytest.mark.parametrize(("ending", "write"), [("tif", as_tif), ("png", with_palette)])
+def test_a_palette_of_greys_has_them_for_values_whatever_its_order(invoke, draw, tmp_path, ending, write):
     greys = [(255,) * 3, (0,) * 3]
-    drawn = {
-        name: draw(f"{name}.png", f"{name}_mask.png", lambda *args: with_palette(*args, colours=greys)) for name in "ab"
-    }
+    drawn = {name: draw(f"{name}.png", f"{name}_mask.{ending}", partial(write, colours=greys)) for name in "ab"}
     assert summary_of(invoke("source", "--json"))["warnings"] == []
     _, cases = cases_of(tmp_path / "datasets" / "source")
     np.testing.assert_array_equal(cases["a"].labels, 1 - drawn["a"])

@@ -11,6 +11,7 @@ import glob
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 
 from unetcli.data.formats.jpeg import JPEG_BEGINS, read_jpeg
 from unetcli.data.formats.jpeg import SUFFIXES as JPEG_SUFFIXES
-from unetcli.data.formats.png import PNG_BEGINS, read_png, read_png_header
-from unetcli.data.formats.tif import PixelSize, open_tif, page_name
+from unetcli.data.formats.png import PNG_BEGINS, read_palette, read_png, read_png_header
+from unetcli.data.formats.tif import Indexed, PixelSize, open_tif, page_name
 from unetcli.errors import DataError
 
 Array = NDArray[Any]
@@ -28,6 +29,14 @@ Format = Literal["tif", "png", "jpeg"]
 SUFFIXES = frozenset({".tif", ".tiff", ".png"}) | JPEG_SUFFIXES
 TIF_BEGINS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 OTHER_BEGINS = {b"GIF8": "GIF", b"BM": "BMP", b"\x1f\x8b": "gzip", b"PK\3\4": "ZIP"}
+
+
+def _no_palette(_: int) -> Indexed | None:
+    return None
+
+
+def _indexed_png(path: Path, _: int) -> Indexed:
+    return read_palette(path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +51,8 @@ class ImageFile:
         layout: The axes of its images taken as one array, as the file calls them, each with its size, such as
             `(("Z", 30), ("Y", 512), ("X", 512))`; S are the samples of a colour. Empty where they form no one array.
         has_palette: Whether its values are indices of colours, which `read` puts in their place.
+        read_palette: Reads the page of an index as the indices of a palette, `(H, W)`, and its colours; None of a page
+            that has no palette.
         read: Reads the page of an index from 0, as `(C, H, W)` in the file's own type.
             Raises DataError, naming file and page, for one that is damaged or does not have the channels wanted.
     """
@@ -53,6 +64,7 @@ class ImageFile:
     pixel_size: PixelSize = field(default_factory=PixelSize)
     layout: tuple[tuple[str, int], ...] = ()
     has_palette: bool = False
+    read_palette: Callable[[int], Indexed | None] = _no_palette
 
     @property
     def num_pages(self) -> int:
@@ -194,7 +206,8 @@ def open_image(path: Path, *, num_channels: int | None = None) -> Generator[Imag
         header = read_png_header(path)
         read = fitted(lambda _: read_png(path), 1)
         layout = tuple(zip("YX", header.size, strict=True))
-        yield ImageFile(path, kind, (header.size,), read, header.pixel_size, layout, header.has_palette)
+        read_indexed = partial(_indexed_png, path) if header.has_palette else _no_palette
+        yield ImageFile(path, kind, (header.size,), read, header.pixel_size, layout, header.has_palette, read_indexed)
     elif kind == "jpeg":
         pixels = read_jpeg(path)
         height, width = pixels.shape[1:]
@@ -204,7 +217,7 @@ def open_image(path: Path, *, num_channels: int | None = None) -> Generator[Imag
     else:
         with open_tif(path) as tif:
             read = fitted(tif.read, len(tif.sizes))
-            yield ImageFile(path, kind, tif.sizes, read, tif.pixel_size, tif.layout, tif.has_palette)
+            yield ImageFile(path, kind, tif.sizes, read, tif.pixel_size, tif.layout, tif.has_palette, tif.read_palette)
 
 
 def grey_of(pixels: Array) -> Array | None:

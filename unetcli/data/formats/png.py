@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetcli.data.formats.tif import PixelSize, damage_told
+from unetcli.data.formats.tif import Indexed, PixelSize, damage_told
 from unetcli.errors import DataError
 
 Array = NDArray[Any]
@@ -93,7 +93,7 @@ def is_opaque(path: Path) -> bool:
     return not has_alpha or bool((pixels[..., -1] == np.iinfo(pixels.dtype).max).all())
 
 
-def read_palette(path: Path) -> tuple[NDArray[np.uint8], list[tuple[int, int, int]]]:
+def read_palette(path: Path) -> Indexed:
     """The indices of a PNG with a palette, `(H, W)`, and the colours that they stand for.
 
     Decoders put the colours in place of the indices, so the file is decoded as if it were grey.

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.data.formats.images import ImageFile, grey_of
-from unetcli.data.formats.png import read_palette
 from unetcli.data.formats.tif import page_name
 from unetcli.data.preparing.volume_labels import whole_numbers
 from unetcli.data.sources.label_map import Colour, colour_text
@@ -37,8 +36,8 @@ class DrawnMask:
 def read_mask(mask: ImageFile, index: int, colours: Mapping[Colour, int]) -> DrawnMask:
     """Read a page of a mask.
 
-    Three equal channels are grey, and so is a palette of greys, whose indices are in any order. Of a palette of colours
-    in a PNG the indices are the values. Other colours need to be told.
+    Three equal channels are grey, and so is a palette of nothing but greys, whose indices are in any order. Of a
+    palette of colours the indices are the values, even where a mask uses only its greys. Other colours need to be told.
 
     Args:
         mask: The open file.
@@ -52,13 +51,13 @@ def read_mask(mask: ImageFile, index: int, colours: Mapping[Colour, int]) -> Dra
     pixels = mask.read(index)
     if colours:
         return DrawnMask(_by_colours(pixels, colours, where), {})
-    grey = grey_of(pixels)
-    if grey is None and mask.has_palette and mask.format == "png":
-        indices, table = read_palette(mask.path)
+    if (indexed := mask.read_palette(index)) is not None and any(len(set(colour)) > 1 for colour in indexed[1]):
+        indices, table = indexed
         return DrawnMask(indices, {value: table[value] for value in np.unique(indices).tolist()})
+    grey = grey_of(pixels)
     if grey is None:
         raise DataError(
-            f"{where}: the mask has {'a colour palette' if mask.has_palette else 'colours'}, {_found(pixels)}",
+            f"{where}: the mask has colours, {_found(pixels)}",
             hint="say what they mean, such as --label-map '#ff0000=1', or save it with one value a pixel",
         )
     try:

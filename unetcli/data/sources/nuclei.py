@@ -187,10 +187,11 @@ def _read_mask(path: Path, page: int, size: tuple[int, int]) -> Array:
     refuse_jpeg(path)
     with open_image(path) as image:
         where = page_name(path, page, image.num_pages)
-        pixels = image.read(page)
+        pixels, has_palette = image.read(page), image.has_palette
     grey = grey_of(pixels)
     if grey is None:
-        raise DataError(f"{where}: the mask is in colour, but must be of one value a pixel")
+        found = "has a palette of colours" if has_palette else "is in colour"
+        raise DataError(f"{where}: the mask {found}, but must be of one value a pixel", hint="save it as grey")
     if grey.shape[1:] != size:
         height, width = grey.shape[1:]
         raise DataError(f"{where}: the mask is {height} x {width} px, but its image is {size[0]} x {size[1]} px")
