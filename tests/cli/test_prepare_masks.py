@@ -180,6 +180,14 @@ def test_each_page_of_a_tif_has_its_indices_for_values_or_its_colours_if_they_ar
         np.testing.assert_array_equal(cases[f"a-{page}"].labels, expected)
 
 
+def test_a_palette_of_colours_is_refused_in_volumes(invoke, draw):
+    for name in "ab":
+        draw(f"{name}.tif", f"{name}_mask.tif", as_tif, values=range(4))
+    result = invoke("source", "--volumes", "--label", "1=cell")
+    assert isinstance(result.exception, DataError)
+    assert "a_mask.tif: labels have 3 channels, as a palette of colours has, but must have 1" in str(result.exception)
+
+
 @pytest.mark.parametrize(("ending", "write"), [("tif", as_tif), ("png", with_palette)])
 def test_a_mask_that_uses_only_the_greys_of_a_palette_has_its_indices_too(invoke, draw, tmp_path, ending, write):
     """As the class `car` has in Pascal VOC, whose colour is a grey."""

@@ -139,7 +139,8 @@ def _shared_grid(files: list[VolumeFile], num_channels: int) -> Geometry:
     if found != num_channels:
         raise DataError(f"{images[0].path.name}: has {found} channels, but the dataset has {num_channels}")
     if labels.num_channels != 1:
-        raise DataError(f"{labels.path.name}: labels have {labels.num_channels} channels, but must have 1")
+        found = f"{labels.num_channels} channels{', as a palette of colours has' if labels.num_channels == 3 else ''}"
+        raise DataError(f"{labels.path.name}: labels have {found}, but must have 1")
     # a TIF often tells no spacing; then its size is all that can be compared
     told = next((file for file in files if file.has_spacing), images[0])
     grid = replace(told.geometry, size=images[0].geometry.size)
