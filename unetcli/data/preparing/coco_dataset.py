@@ -15,7 +15,7 @@ from unetcli.data.formats.images import grey_of, open_image
 from unetcli.data.manifest import ClassInfo
 from unetcli.data.preparing.object_dataset import ObjectImage, refuse_all_skipped, shortened
 from unetcli.data.preparing.volume_records import Skipped
-from unetcli.data.sources.coco import CocoFile, CocoImage, class_indices
+from unetcli.data.sources.coco import CocoFile, CocoImage, class_indices, refuse_unknown
 from unetcli.data.sources.coco_masks import Crowd, draw_objects, outlined
 from unetcli.data.sources.isbi import ALLOWED_TYPES
 from unetcli.errors import DataError, UnetError
@@ -45,12 +45,14 @@ class CocoWishes:
         keep_empty: Whether images without any object of the classes are kept.
         limit: Most images of each part, the first by their ids; None for all.
         is_strict: Whether a skipped image is an error.
+        is_chosen: Whether the classes are some of the categories, and not all that there are.
     """
 
     crowd: Crowd = "ignore"
     keep_empty: bool = False
     limit: int | None = None
     is_strict: bool = False
+    is_chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,10 +73,23 @@ class CocoImages:
 
 
 def wanted_images(part: CocoPart, classes: Sequence[ClassInfo], wishes: CocoWishes) -> tuple[CocoImage, ...]:
-    """The images to read."""
+    """The images to read.
+
+    Raises:
+        DataError: If the file lacks a category that is a class, or, unless categories are chosen, an annotation of one
+            of the images is of a category that the file lacks.
+    """
     indices = class_indices(part.file, classes)
-    images = [image for image in part.file.images if wishes.keep_empty or outlined(image, indices)]
-    return tuple(images[: wishes.limit])
+    known = part.file.categories
+
+    def is_wanted(image: CocoImage) -> bool:
+        is_unknown = not wishes.is_chosen and any(each.category not in known for each in image.objects)
+        return wishes.keep_empty or is_unknown or bool(outlined(image, indices))
+
+    images = tuple(filter(is_wanted, part.file.images))[: wishes.limit]
+    if not wishes.is_chosen:
+        refuse_unknown(part.file, images)
+    return images
 
 
 def read_all_coco(
