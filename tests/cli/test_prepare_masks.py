@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -280,25 +281,41 @@ def test_colours_are_classes_where_they_are_told_and_refused_by_name_where_not(i
         np.testing.assert_array_equal(case.labels, np.array([0, 1, 2, 255])[drawn[name]])
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        (("255=cell",), "--label-map 255=cell: must be VALUE=INDEX or #RRGGBB=INDEX"),
-        (("255=256",), "an index of at most 255"),
-        (("red=1",), "must be VALUE=INDEX"),
-        (("#f00=1",), "must be VALUE=INDEX"),
-        (("7=1", "7=2"), "--label-map 7=2: is given twice"),
-        (("#ff0000=1", "#FF0000=2"), "is given twice"),
-        (("7=1", "#ff0000=2"), "tells of values and of colours"),
-        (("7=2",), "the classes 0, 2, but they must be 0, 1 and so on"),
-        (("0=0",), "the classes 0, but they must be"),
-    ],
-)
-def test_label_maps_that_cannot_be_are_refused(invoke, draw, options, told):
+def test_values_of_which_nothing_is_told_are_one_error(invoke, draw):
+    for name in "abc":
+        draw(f"{name}.png", f"{name}_mask.png", values=(0, 7, 255))
+    for option, becomes, hint in (
+        ("--label-map", "300=1", "--label-map 7=1, or 7=255 for pixels to ignore"),
+        ("--label", "300=cell", "--label 7=NAME, or 7=ignore for pixels to ignore"),
+    ):
+        result = invoke("source", option, becomes)
+        assert isinstance(result.exception, DataError)
+        found = re.fullmatch(
+            r"source: the masks hold 7 .*, 255 .*, which (.*) does not tell; .*", str(result.exception)
+        )
+        assert found[1] == option
+        assert str(result.exception).endswith("it tells of 0, 300")
+        assert result.exception.hint.endswith(hint)
+
+
+def test_what_is_told_of_a_value_or_colour_that_no_mask_holds_is_warned_of(invoke, draw):
+    for name in "ab":
+        draw(f"{name}.png", f"{name}_mask.png")
+    assert summary_of(invoke("source", "--label-map", "255=1", "--label-map", "7=2", "--json"))["warnings"] == [
+        "no mask holds 7, of which --label-map tells; they hold the values 0, 255"
+    ]
+    for name in "ab":
+        draw(f"{name}.png", f"{name}_mask.png", in_colour, values=range(2))
+    options = ("--label-map", "#ff0000=1", "--label-map", "#008000=2", "-o", "other", "--json")
+    assert summary_of(invoke("source", *options))["warnings"] == ["no mask holds #008000, of which --label-map tells"]
+
+
+def test_grey_masks_are_told_from_colours(invoke, draw):
     draw("a.png", "a_mask.png")
-    result = invoke("source", *(text for entry in options for text in ("--label-map", entry)))
-    assert isinstance(result.exception, ConfigError)
-    assert told in str(result.exception)
+    result = invoke("source", "--label-map", "#ff0000=1")
+    assert isinstance(result.exception, DataError)
+    assert re.search(r"a_mask\.png: the mask has #ffffff \(\d+ px\), which --label-map does not", str(result.exception))
+    assert result.exception.hint.endswith("or of grey masks the values, such as --label-map 255=1")
 
 
 def test_a_name_for_no_class_of_the_map_is_refused(invoke, draw):

@@ -25,7 +25,7 @@ from unetcli.data.preparing.weighting import pieces_of_classes, with_weights
 from unetcli.data.sources.class_names import rule_of, with_mirrors
 from unetcli.data.sources.folder import Pair, Pairs
 from unetcli.data.sources.isbi import ALLOWED_TYPES
-from unetcli.data.sources.label_map import Colour, LabelMap, Meaning, meaning_of
+from unetcli.data.sources.label_map import Colour, LabelMap, Meaning, meaning_of, unmet, untold
 from unetcli.data.sources.mask_files import DrawnMask, palette_warnings, read_mask
 from unetcli.errors import DataError, UnetError
 
@@ -100,20 +100,8 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
     """
     for pair in pairs.pairs:
         refuse_jpeg(pair.mask)
-    pages: list[_Page] = []
     skipped = list(pairs.alone)
-    hint = ""
-    for pair in pairs.pairs:
-        try:
-            pages += _read_pair(pair, options.label_map.colours)
-        except UnetError as error:
-            skipped.append(Skipped(pair.id, str(error)))
-            hint = hint or error.hint
-        advance()
-    if not pages:
-        raise DataError(
-            f"{pairs.source}: no case can be used: {_told(skipped)}", hint=hint or "look at the files that are named"
-        )
+    pages = _read_pairs(pairs, options.label_map.colours, skipped, advance)
     values: Counter[int] = Counter()
     for page in pages:
         values.update(dict(zip(*(array.tolist() for array in value_counts(page.mask.values)), strict=True)))
@@ -123,6 +111,8 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
     except DataError as error:
         raise DataError(f"{pairs.source}: {error}", hint=error.hint) from error
     labelled = _label(pages, meaning, skipped)
+    if not labelled and (error := untold(values, meaning, options.label_map)):
+        raise DataError(f"{pairs.source}: {error}", hint=error.hint)
     if options.weight_map and labelled:
         labelled = _weigh(labelled, len(meaning.classes), options.weight_map)
     cases = tuple(case for case, _ in labelled)
@@ -135,13 +125,33 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
         raise DataError(
             f"{pairs.source}: no case can be used: {_told(skipped)}", hint="look at the files that are named"
         )
-    warnings = (*pairs.warnings, *palette_warnings(page.mask for page in pages))
+    warnings = (*pairs.warnings, *palette_warnings(page.mask for page in pages), *unmet(values, options.label_map))
     return FolderImages(_describe(labelled, meaning, options), cases, tuple(skipped), values, warnings)
 
 
 def _told(skipped: Sequence[Skipped]) -> str:
     more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
     return "; ".join(f"{each.id}: {each.reason}" for each in skipped[:5]) + more
+
+
+def _read_pairs(
+    pairs: Pairs, colours: Mapping[Colour, int], skipped: list[Skipped], advance: Callable[[], None]
+) -> list[_Page]:
+    """All pages; what cannot be read is added to `skipped`, and an error if nothing can."""
+    pages: list[_Page] = []
+    hint = ""
+    for pair in pairs.pairs:
+        try:
+            pages += _read_pair(pair, colours)
+        except UnetError as error:
+            skipped.append(Skipped(pair.id, str(error)))
+            hint = hint or error.hint
+        advance()
+    if not pages:
+        raise DataError(
+            f"{pairs.source}: no case can be used: {_told(skipped)}", hint=hint or "look at the files that are named"
+        )
+    return pages
 
 
 def _read_pair(pair: Pair, colours: Mapping[Colour, int]) -> Iterator[_Page]:

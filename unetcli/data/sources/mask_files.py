@@ -92,7 +92,9 @@ def _by_colours(pixels: Array, colours: Mapping[Colour, int], where: str) -> NDA
     if unknown := [code for code in found.tolist() if code not in known]:
         raise DataError(
             f"{where}: the mask has {_found(pixels, set(unknown))}, which --label-map does not tell",
-            hint="say what they mean too; colours in between come from resampling or JPEG",
+            hint="say what they mean too, or of grey masks the values, such as --label-map 255=1"
+            if len(pixels) == 1
+            else "say what they mean too; colours in between come from resampling or JPEG",
         )
     return np.array([known[code] for code in found.tolist()], np.uint8)[places].reshape(codes.shape)
 
@@ -104,7 +106,7 @@ def _codes(pixels: Array) -> NDArray[np.int32]:
 
 def _found(pixels: Array, only: set[int] | None = None) -> str:
     """The most frequent colours of a mask with their counts."""
-    if pixels.dtype != np.uint8 or len(pixels) != 3:
+    if pixels.dtype != np.uint8 or len(pixels) not in {1, 3}:
         return f"{len(pixels)} channels of {pixels.dtype}"
     counts = Counter(dict(zip(*(a.tolist() for a in np.unique(_codes(pixels), return_counts=True)), strict=True)))
     chosen = [(code, count) for code, count in counts.most_common() if only is None or code in only]
