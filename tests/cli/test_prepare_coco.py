@@ -151,7 +151,7 @@ def test_categories_are_chosen_by_name_and_images_without_them_left_out(invoke, 
     summary = summary_of(invoke("a.json", "images", "-o", "out", "--category", "dog", "--json"))
     manifest, cases = cases_of(tmp_path / "out")
     assert (manifest.class_names, list(cases)) == (("background", "dog"), ["y", "z"])
-    assert "a.json: 1 images hold no object of the classes, and are left out" in summary["warnings"]
+    assert "a.json: 1 image holds no object of the classes, and is left out" in summary["warnings"]
     kept = summary_of(invoke("a.json", "images", "-o", "all", "--category", "dog", "--keep-empty", "--json"))
     assert kept["cases"] == 3
     few = summary_of(invoke("a.json", "images", "-o", "few", "--limit", 2, "--dry-run", "--json"))

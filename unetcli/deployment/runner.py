@@ -179,7 +179,7 @@ def with_channels(image: Array, wanted: int, path: Path) -> Array:
         image = image[:1]
     image = np.repeat(image, 3, axis=0) if (wanted, len(image)) == (3, 1) else image
     if len(image) != wanted:
-        sys.exit(f"error: {path}: has {len(image)} channels, but the network takes {wanted}")
+        sys.exit(f"error: {path}: has {len(image)} channel{'s' * (len(image) > 1)}, but the network takes {wanted}")
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         sys.exit(f"error: {path}: has NaN or infinite values")
     return image
@@ -290,7 +290,7 @@ def score_tiles(folder: Path, network: Network, facts: Facts) -> None:
     for path in tiles:
         scores = np.asarray(network(np.fromfile(path, "<f4").reshape(shape)), "<f4")
         scores.tofile(folder / "outputs" / f"{path.stem}_0.bin")
-    print(f"{len(tiles)} tiles -> {folder / 'outputs'}")
+    print(f"{len(tiles)} tile{'s' * (len(tiles) != 1)} -> {folder / 'outputs'}")
 
 
 def main() -> None:
@@ -333,7 +333,7 @@ def main() -> None:
     pairs = zip(asked.images, targets, strict=True)
     failed = [path for path, target in pairs if not write_mask(path, asked.output / target.name, network, facts)]
     if failed:
-        sys.exit(f"error: {len(failed)} of {len(asked.images)} images failed")
+        sys.exit(f"error: {len(failed)} of {len(asked.images)} image{'s' * (len(asked.images) > 1)} failed")
 
 
 def write_mask(path: Path, target: Path, network: Network, facts: Facts) -> bool:

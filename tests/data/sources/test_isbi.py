@@ -147,8 +147,8 @@ def test_blank_slices_are_warned_of(stack, volume, labels):
     volume[1] = 40
     labels[2] = 255
     assert read_isbi(stack(volume, labels)).warnings == (
-        "1 of 4 images are blank: slice-001",
-        "1 of 4 label slices hold nothing but cell: slice-002",
+        "1 of 4 images is blank: slice-001",
+        "1 of 4 label slices holds nothing but cell: slice-002",
     )
 
 

@@ -22,7 +22,7 @@ from unetcli.data.formats.jpeg import JPEG_BEGINS, read_jpeg
 from unetcli.data.formats.jpeg import SUFFIXES as JPEG_SUFFIXES
 from unetcli.data.formats.png import PNG_BEGINS, read_palette, read_png, read_png_header
 from unetcli.data.formats.tif import Indexed, PixelSize, open_tif, page_name
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 Array = NDArray[Any]
 Format = Literal["tif", "png", "jpeg"]
@@ -239,6 +239,6 @@ def fit_channels(pixels: Array, num_channels: int | None, where: str) -> Array:
     if num_channels == 3 and len(pixels) == 1:
         return np.repeat(pixels, 3, axis=0)
     raise DataError(
-        f"{where}: has {len(pixels)} channel{'s' if len(pixels) > 1 else ''}, but the network takes {num_channels}",
+        f"{where}: has {counted(len(pixels), 'channel')}, but the network takes {num_channels}",
         hint="save it with the channels that the network was trained on, and slices along Z or T, not C",
     )

@@ -23,7 +23,7 @@ from unetcli.data.formats.nifti import first_bytes, is_nifti, open_nifti
 from unetcli.data.formats.png import PNG_BEGINS
 from unetcli.data.formats.tif import MICROMETRES, tifffile_told
 from unetcli.data.formats.volume_file import Array, VolumeFile
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 SUFFIXES = frozenset({".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr", ".tif", ".tiff"})
 VOXELS_ONLY = frozenset({".raw", ".zraw"})
@@ -159,7 +159,7 @@ def _read_tif(path: Path, num_channels: int | None, shape: tuple[int, ...], dtyp
         for index, page in enumerate(image):
             if page.shape != voxels[:, index].shape or page.dtype != dtype:
                 raise DataError(
-                    f"{path}: page {index + 1} is {page.dtype} of {len(page)} channels, "
+                    f"{path}: page {index + 1} is {page.dtype} of {counted(len(page), 'channel')}, "
                     f"but the first is {dtype} of {shape[0]}",
                     hint="save all pages alike",
                 )

@@ -18,7 +18,7 @@ from unetcli.data.preparing.volume_records import Skipped
 from unetcli.data.sources.coco import CocoFile, CocoImage, class_indices, refuse_unknown
 from unetcli.data.sources.coco_masks import Crowd, draw_objects, outlined
 from unetcli.data.sources.isbi import ALLOWED_TYPES
-from unetcli.errors import DataError, UnetError
+from unetcli.errors import DataError, UnetError, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,9 @@ def read_all_coco(
         indices = class_indices(part.file, classes)
         wanted = wanted_images(part, classes, wishes)
         if (num_empty := len(part.file.images) - len(wanted)) and wishes.limit is None:
-            warnings.append(f"{part.file.path}: {num_empty} images hold no object of the classes, and are left out")
+            verbs = ("holds", "is") if num_empty == 1 else ("hold", "are")
+            told = f"{counted(num_empty, 'image')} {verbs[0]} no object of the classes, and {verbs[1]} left out"
+            warnings.append(f"{part.file.path}: {told}")
         for image in wanted:
             try:
                 found, more = _read_image(part, image, indices, wishes.crowd)
@@ -146,7 +148,9 @@ def _read_pixels(path: Path) -> NDArray[Any]:
     with open_image(path) as image:
         pixels = image.read(0)
     if pixels.dtype.name not in ALLOWED_TYPES or len(pixels) not in {1, 3} or not np.isfinite(pixels).all():
-        raise DataError(f"{path}: is {pixels.dtype} of {len(pixels)} channels, but must be grey or RGB, and finite")
+        raise DataError(
+            f"{path}: is {pixels.dtype} of {counted(len(pixels), 'channel')}, but must be grey or RGB, and finite"
+        )
     grey = grey_of(pixels)
     return pixels if grey is None else grey
 

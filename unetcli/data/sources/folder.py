@@ -19,7 +19,7 @@ from unetcli.data.formats.images import natural_key
 from unetcli.data.formats.jpeg import SUFFIXES as JPEG_SUFFIXES
 from unetcli.data.formats.volumes import SUFFIXES as VOLUME_SUFFIXES
 from unetcli.data.preparing.volume_records import Skipped
-from unetcli.errors import ConfigError, DataError
+from unetcli.errors import ConfigError, DataError, counted
 
 MASK_WORD = r"masks?|seg|segmentations?|labels?|labelstr|annotations?|gt"
 IMAGE_WORD = r"images?|imagestr|imgs?|im|raw|volumes?|vol"
@@ -134,9 +134,9 @@ def find_pairs(source: Path, search: Search) -> Pairs:
     without = [pair.id for pair in pairs if pair.group is None]
     warnings = []
     if search.group_by is not None and without:
-        warnings.append(
-            f"--group-by matches {len(without)} names not, which are a group each: {', '.join(without[:5])}"
-        )
+        alone_in = "which is a group of its own" if len(without) == 1 else "which are a group each"
+        names = counted(len(without), "name")
+        warnings.append(f"--group-by does not match {names}, {alone_in}: {', '.join(without[:5])}")
     skipped = sorted((*ambiguous, *others, *alone), key=lambda each: natural_key(Path(each.id)))
     return Pairs(source, pairs, tuple(skipped), _dimension(pairs, search), tuple(warnings))
 

@@ -27,7 +27,7 @@ from unetcli.data.sources.folder import Pair, Pairs
 from unetcli.data.sources.isbi import ALLOWED_TYPES
 from unetcli.data.sources.label_map import Colour, LabelMap, Meaning, meaning_of, unmet, untold
 from unetcli.data.sources.mask_files import DrawnMask, palette_warnings, read_mask
-from unetcli.errors import DataError, UnetError
+from unetcli.errors import DataError, UnetError, counted
 
 Array = NDArray[Any]
 
@@ -118,7 +118,7 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
     cases = tuple(case for case, _ in labelled)
     if skipped and options.is_strict:
         raise DataError(
-            f"{pairs.source}: {len(skipped)} cases cannot be used: {_told(skipped)}",
+            f"{pairs.source}: {counted(len(skipped), 'case')} cannot be used: {_told(skipped)}",
             hint="mend or remove them, or leave out --strict to skip them",
         )
     if not cases:
@@ -158,7 +158,7 @@ def _read_pair(pair: Pair, colours: Mapping[Colour, int]) -> Iterator[_Page]:
     with contextlib.ExitStack() as stack:
         image, mask = (stack.enter_context(open_image(path)) for path in (pair.image, pair.mask))
         if image.num_pages != mask.num_pages:
-            raise DataError(f"{mask.path}: has {mask.num_pages} pages, but its image has {image.num_pages}")
+            raise DataError(f"{mask.path}: has {counted(mask.num_pages, 'page')}, but its image has {image.num_pages}")
         pages = [_read_page(pair, image, mask, index, colours) for index in range(image.num_pages)]
     return iter(pages)
 

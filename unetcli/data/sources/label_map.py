@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from unetcli.data.cases import IGNORED
 from unetcli.data.manifest import ClassInfo
-from unetcli.data.preparing.volume_labels import counted
+from unetcli.data.preparing.volume_labels import counted_values
 from unetcli.data.sources.class_names import IGNORE, ignored_values, numbered_classes, parse_labels
 from unetcli.data.sources.mask_values import classes_of
 from unetcli.errors import ConfigError, DataError
@@ -109,7 +109,7 @@ def untold(values: Counter[int], meaning: Meaning, told: LabelMap) -> DataError 
     option, first = "--label-map" if told.values else "--label", next(iter(unknown))
     forms = f"{first}=1, or {first}={IGNORED}" if told.values else f"{first}=NAME, or {first}={IGNORE}"
     return DataError(
-        f"the masks hold {counted(unknown, 'pixel')}, which {option} does not tell; it tells of "
+        f"the masks hold {counted_values(unknown, 'pixel')}, which {option} does not tell; it tells of "
         f"{', '.join(map(str, known))}",
         hint=f"say what all values mean, such as {option} {forms} for pixels to ignore",
     )
@@ -133,7 +133,7 @@ def meaning_of(
         values: Pixels of each value, over all masks; of masks with colours the class indices.
         labels: `VALUE=NAME`; together with a label map `INDEX=NAME`.
         told: The label map.
-        noun: What is counted, for messages.
+        noun: What is counted_values, for messages.
 
     Raises:
         DataError: If nothing is told and the values tell no classes.

@@ -14,7 +14,7 @@ from unetcli.data.formats.images import ImageFile, grey_of
 from unetcli.data.formats.tif import page_name
 from unetcli.data.preparing.volume_labels import whole_numbers
 from unetcli.data.sources.label_map import Colour, colour_text
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 SHOWN_COLOURS = 8
 Array = NDArray[Any]
@@ -85,7 +85,7 @@ def palette_warnings(masks: Iterable[DrawnMask]) -> list[str]:
 
 def _by_colours(pixels: Array, colours: Mapping[Colour, int], where: str) -> NDArray[np.uint8]:
     if pixels.dtype != np.uint8 or len(pixels) not in {1, 3}:
-        raise DataError(f"{where}: is {pixels.dtype} of {len(pixels)} channels, but colours are three bytes")
+        raise DataError(f"{where}: is {pixels.dtype} of {counted(len(pixels), 'channel')}, but colours are three bytes")
     codes = _codes(pixels)
     known = {red << 16 | green << 8 | blue: value for (red, green, blue), value in colours.items()}
     found, places = np.unique(codes, return_inverse=True)
@@ -107,7 +107,7 @@ def _codes(pixels: Array) -> NDArray[np.int32]:
 def _found(pixels: Array, only: set[int] | None = None) -> str:
     """The most frequent colours of a mask with their counts."""
     if pixels.dtype != np.uint8 or len(pixels) not in {1, 3}:
-        return f"{len(pixels)} channels of {pixels.dtype}"
+        return f"{counted(len(pixels), 'channel')} of {pixels.dtype}"
     counts = Counter(dict(zip(*(a.tolist() for a in np.unique(_codes(pixels), return_counts=True)), strict=True)))
     chosen = [(code, count) for code, count in counts.most_common() if only is None or code in only]
     shown = [f"#{code:06x} ({count} px)" for code, count in chosen[:SHOWN_COLOURS]]

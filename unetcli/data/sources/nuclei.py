@@ -22,7 +22,7 @@ from unetcli.data.formats.tif import page_name
 from unetcli.data.preparing.volume_labels import whole_numbers
 from unetcli.data.preparing.weighting import connected_pieces
 from unetcli.data.sources.isbi import ALLOWED_TYPES
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 STACK, STACK_LABELS = "volume.tif", "labels-instances.tif"
 IMAGE, MASK = "image.png", "mask.png"
@@ -139,7 +139,7 @@ def _pages_of(root: Path) -> tuple[NucleiFiles, ...]:
         number = images.num_pages
         if masks.num_pages != number:
             raise DataError(
-                f"{labels}: has {masks.num_pages} pages, but {volume.name} has {number}",
+                f"{labels}: has {counted(masks.num_pages, 'page')}, but {volume.name} has {number}",
                 hint="take both files from the same source",
             )
     digits = len(str(number - 1))
