@@ -188,7 +188,7 @@ def test_the_index_tells_what_a_program_of_ones_own_needs(flat, written_flat):
     assert index["input"] == {"shape": [1, 1, 64, 64], "dtype": "float32"}
     assert index["output"] == {"shape": [1, 2, 64, 64], "dtype": "float32"}
     assert index["tiling"]["overlap"] == [16, 16]
-    stack, small = index["images"]
+    stack, small, _ = index["images"]
     assert stack["path"] == str(flat.images[0])
     assert [page["size"] for page in stack["pages"]] == [[71, 133]] * 2
     assert stack["pages"][0]["starts"] == [[0, 7], [0, 34, 69]]
