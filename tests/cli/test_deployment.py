@@ -490,7 +490,9 @@ def test_the_runner_names_what_is_bad_does_the_rest_and_leaves_no_half_mask(work
     whole = (SAMPLE / "test-volume.tif").read_bytes()
     (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.tif").write_text("no image")
-    images = [tmp_path / "cut.tif", tmp_path / "text.tif", SAMPLE / "test-volume.tif"]
+    photograph = cv2.imencode(".jpg", tifffile.imread(SAMPLE / "test-volume.tif")[0])[1].tobytes()
+    (tmp_path / "cut.jpg").write_bytes(photograph[: len(photograph) // 2])
+    images = [tmp_path / "cut.tif", tmp_path / "text.tif", tmp_path / "cut.jpg", SAMPLE / "test-volume.tif"]
     done = subprocess.run(
         [sys.executable, bundle / "run.py", *images, "--output", tmp_path / "masks"],
         capture_output=True,
@@ -500,8 +502,8 @@ def test_the_runner_names_what_is_bad_does_the_rest_and_leaves_no_half_mask(work
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]  # tifffile has its own words too
-    assert [line.split(": ")[1] for line in told[:2]] == [str(path) for path in images[:2]]
-    assert done.stderr.endswith("error: 2 of 3 images failed\n")
+    assert [line.split(": ")[1] for line in told[:3]] == [str(path) for path in images[:3]]
+    assert done.stderr.endswith("error: 3 of 4 images failed\n")
     assert [path.name for path in (tmp_path / "masks").iterdir()] == ["test-volume.tif"]
     (bundle / "model.onnx").write_bytes(b"damaged")
     done = subprocess.run(

@@ -59,8 +59,9 @@ class Share:
 
     def __post_init__(self) -> None:
         if self._batch_size % self.num_ranks:
+            patches = counted(self._batch_size, "patch", "patches")
             raise ConfigError(
-                f"{self._batch_size} patches of a batch cannot be shared out to {self.num_ranks} processes",
+                f"{patches} of a batch cannot be shared out to {self.num_ranks} processes",
                 hint="take a number of processes that divides them, or change train.batch_size",
             )
 

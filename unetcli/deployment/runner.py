@@ -191,6 +191,9 @@ def segment_pages(path: Path, target: Path, network: Network, facts: Facts) -> N
     if path.suffix.lower() in (".png", *JPEG):
         import cv2
 
+        content = path.read_bytes()
+        if path.suffix.lower() in JPEG and content.find(b"\xff\xd9", content.rfind(b"\xff\xda")) < 0:
+            sys.exit(f"error: {path}: cut off")  # OpenCV makes up what is lacking
         pixels: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if pixels is None:
             sys.exit(f"error: {path}: cannot be read")
