@@ -11,6 +11,7 @@ from unetcli.errors import (
     PartialError,
     RunError,
     UnetError,
+    counted,
     suggestion,
 )
 
@@ -36,3 +37,12 @@ def test_a_near_name_is_suggested():
 
 def test_where_none_is_near_all_are_listed_in_order():
     assert suggestion("zzz", (name for name in ("seed", "epochs"))) == "known are: epochs, seed"
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "0 pages"), (1, "1 page"), (2, "2 pages")])
+def test_what_is_counted_is_in_the_plural_unless_it_is_one(number, told):
+    assert counted(number, "page") == told
+
+
+def test_another_plural_is_told():
+    assert [counted(number, "batch", "batches") for number in (1, 3)] == ["1 batch", "3 batches"]

@@ -70,6 +70,11 @@ class PartialError(UnetError):
     exit_code = 6
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """The number with its noun, such as `1 batch` or `3 batches`; `many` is needed where it is not `one` and an s."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The nearest known name as a hint, or the list of all where none is near."""
     known = sorted(known)

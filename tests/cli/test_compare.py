@@ -27,7 +27,7 @@ def test_a_run_beside_another_on_the_cases_of_both(workshop, last):
     done = workshop.unet("eval", "--run", last, "--compare", workshop.run, "--json")
 
     result = json.loads(done.out)
-    assert "left out: 1 cases that only one of the two validates on, 1 of them since the other" in done.err
+    assert "left out: 1 case that only one of the two validates on, 1 of them since the other" in done.err
     assert (result["num_cases"], result["run"], result["other"]) == (1, str(last), str(workshop.run))
     folder = last / "evaluation" / f"compare-best-{workshop.run.name}"
     assert result["folder"] == str(folder)

@@ -90,9 +90,10 @@ def flat(tmp_path_factory) -> Shop:
     resolution = {"resolution": (254000, 127000), "resolutionunit": "CENTIMETER"}
     tifffile.imwrite(folder / "stack.tif", pages[:2, :71, :133], photometric="minisblack", **resolution)
     cv2.imwrite(str(folder / "small.png"), pages[0, :41, :30])
+    cv2.imwrite(str(folder / "photograph.jpg"), pages[0, :41, :30])
     run = make_run(folder / "run", (0, 255), FLAT)
     shutil.copytree(run, folder / "other")
-    return Shop(folder, run, (folder / "stack.tif", folder / "small.png"))
+    return Shop(folder, run, (folder / "stack.tif", folder / "small.png", folder / "photograph.jpg"))
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,7 @@ def test_the_index_tells_what_a_program_of_ones_own_needs(flat, written_flat):
     assert index["input"] == {"shape": [1, 1, 64, 64], "dtype": "float32"}
     assert index["output"] == {"shape": [1, 2, 64, 64], "dtype": "float32"}
     assert index["tiling"]["overlap"] == [16, 16]
-    stack, small = index["images"]
+    stack, small, _ = index["images"]
     assert stack["path"] == str(flat.images[0])
     assert [page["size"] for page in stack["pages"]] == [[71, 133]] * 2
     assert stack["pages"][0]["starts"] == [[0, 7], [0, 34, 69]]
@@ -359,13 +360,14 @@ def test_the_runner_gives_the_masks_of_a_prediction_and_needs_no_unet(predicted,
 
     assert "equal labels 100.000%" in talk
     for image in predicted.images:
-        ours, theirs = (predicted.folder / name / image.name for name in ("masks", "masks-of-runner"))
+        name = f"{image.stem}.png" if image.suffix == ".jpg" else image.name
+        ours, theirs = (predicted.folder / place / name for place in ("masks", "masks-of-runner"))
         if image.suffix == ".gz":
             ours, theirs = nib.load(ours), nib.load(theirs)
             np.testing.assert_allclose(theirs.affine, ours.affine, atol=1e-6)
             assert theirs.get_data_dtype() == ours.get_data_dtype()
             np.testing.assert_array_equal(np.asarray(theirs.dataobj), np.asarray(ours.dataobj))
-        elif image.suffix == ".png":
+        elif ours.suffix == ".png":
             np.testing.assert_array_equal(*(cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (theirs, ours)))
         else:
             np.testing.assert_array_equal(tifffile.imread(theirs), tifffile.imread(ours))
@@ -488,7 +490,9 @@ def test_the_runner_names_what_is_bad_does_the_rest_and_leaves_no_half_mask(work
     whole = (SAMPLE / "test-volume.tif").read_bytes()
     (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.tif").write_text("no image")
-    images = [tmp_path / "cut.tif", tmp_path / "text.tif", SAMPLE / "test-volume.tif"]
+    photograph = cv2.imencode(".jpg", tifffile.imread(SAMPLE / "test-volume.tif")[0])[1].tobytes()
+    (tmp_path / "cut.jpg").write_bytes(photograph[: len(photograph) // 2])
+    images = [tmp_path / "cut.tif", tmp_path / "text.tif", tmp_path / "cut.jpg", SAMPLE / "test-volume.tif"]
     done = subprocess.run(
         [sys.executable, bundle / "run.py", *images, "--output", tmp_path / "masks"],
         capture_output=True,
@@ -498,8 +502,8 @@ def test_the_runner_names_what_is_bad_does_the_rest_and_leaves_no_half_mask(work
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]  # tifffile has its own words too
-    assert [line.split(": ")[1] for line in told[:2]] == [str(path) for path in images[:2]]
-    assert done.stderr.endswith("error: 2 of 3 images failed\n")
+    assert [line.split(": ")[1] for line in told[:3]] == [str(path) for path in images[:3]]
+    assert done.stderr.endswith("error: 3 of 4 images failed\n")
     assert [path.name for path in (tmp_path / "masks").iterdir()] == ["test-volume.tif"]
     (bundle / "model.onnx").write_bytes(b"damaged")
     done = subprocess.run(

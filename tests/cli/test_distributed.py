@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_read_is_told_of_once_however_many_processes_there
     (unet.folder / "bad.tif").write_bytes(b"no image")
     images = [SAMPLE / "test-volume.tif", "bad.tif"]
     err = unet("predict", *images, "--run", straight[0], "--output", "one-bad", "--distribute", "2", code=6).err
-    assert err.count("error: bad.tif: must be TIF or PNG, but begins with 'no image'") == 1
+    assert err.count("error: bad.tif: must be TIF, PNG or JPEG, but begins with 'no image'") == 1
 
 
 def test_a_processor_is_one_device_so_that_a_number_must_be_given(unet):

@@ -38,7 +38,7 @@ def test_the_good_images_are_done_and_whole_and_the_bad_ones_are_named(batch):
         str(folder / "stack.tif"): 3,
     }
     bad, cut = (str(folder / "images" / name) for name in ("bad.png", "cut.tif"))
-    assert report["failed"][bad] == f"{bad}: must be TIF or PNG, but begins with 'no image'"
+    assert report["failed"][bad] == f"{bad}: must be TIF, PNG or JPEG, but begins with 'no image'"
     assert report["failed"][cut].startswith(f"{cut}: damaged or cut off")
     for reason in report["failed"].values():
         assert f"error: {reason}\n" in done.err
@@ -124,7 +124,7 @@ def test_a_call_that_cannot_be_is_refused_and_writes_nothing(workshop, arguments
 
 def test_a_single_image_that_is_none_is_bad_data(workshop):
     err = workshop.unet.refuses("predict", "small.yaml", "-o", "new", code=3)
-    assert "small.yaml: must be TIF or PNG, but begins with '\\nmodel: '" in err
+    assert "small.yaml: must be TIF, PNG or JPEG, but begins with '\\nmodel: '" in err
     assert not (workshop.folder / "new").exists()
 
 

@@ -151,7 +151,7 @@ def test_categories_are_chosen_by_name_and_images_without_them_left_out(invoke, 
     summary = summary_of(invoke("a.json", "images", "-o", "out", "--category", "dog", "--json"))
     manifest, cases = cases_of(tmp_path / "out")
     assert (manifest.class_names, list(cases)) == (("background", "dog"), ["y", "z"])
-    assert "a.json: 1 images hold no object of the classes, and are left out" in summary["warnings"]
+    assert "a.json: 1 image holds no object of the classes, and is left out" in summary["warnings"]
     kept = summary_of(invoke("a.json", "images", "-o", "all", "--category", "dog", "--keep-empty", "--json"))
     assert kept["cases"] == 3
     few = summary_of(invoke("a.json", "images", "-o", "few", "--limit", 2, "--dry-run", "--json"))
@@ -228,10 +228,6 @@ def test_what_cannot_be_used_is_named(invoke, publish, tmp_path):
         ('{"images": [3], "annotations": [], "categories": []}', r"images\[0\]: must be an object, found 3"),
         ('{"images": [], "annotations": [], "categories": [{"id": "a"}]}', r"categories\[0\]: id must be of type int"),
         (
-            '{"images": [], "annotations": [{"category_id": 3}], "categories": [{"id": 1, "name": "a"}]}',
-            r"annotations\[0\]: is of category 3, which the file has not",
-        ),
-        (
             '{"images": [], "annotations": [{"category_id": 1, "image_id": 7}], "categories": [{"id": 1, "name": ""}]}',
             "annotations are of image 7, which the file has not",
         ),
@@ -243,6 +239,49 @@ def test_files_of_another_form_are_refused_with_the_entry(invoke, tmp_path, text
     result = invoke("a.json", "images", "-o", "out")
     assert isinstance(result.exception, DataError)
     assert re.search(told, str(result.exception))
+
+
+def test_a_category_that_the_file_lacks_stops_only_where_it_would_be_used(invoke, publish):
+    shape = [box(1, 1, 3, 3)]
+    publish("a.json", {"x": [(1, shape)], "y": [(1, shape)], "z": [(1, shape), (4, shape)], "w": [(5, shape)]})
+    refused = invoke("a.json", "images", "-o", "out")
+    assert isinstance(refused.exception, DataError)
+    assert str(refused.exception) == (
+        "a.json: annotation 4 of z.png is of category 4, but the file has the categories 1, 18, 90"
+    )
+    assert "--category NAME" in refused.exception.hint
+    chosen = summary_of(invoke("a.json", "images", "-o", "out", "--category", "person", "--json"))
+    assert (chosen["cases"], chosen["objects"]) == (3, 3)
+    assert summary_of(invoke("a.json", "images", "-o", "few", "--limit", 2, "--json"))["cases"] == 2
+    publish("b.json", {"x": [(1, shape)], "y": [(1, shape)], "w": [(5, shape)]})
+    refused = invoke("b.json", "images", "-o", "other")
+    assert isinstance(refused.exception, DataError)
+    assert "annotation 3 of w.png is of category 5" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/x.png", "../x.png", "a/../../x.png", "..\\x.png", "C:\\x.png", "C:x.png", "\\x.png", "..", ".", ""]
+)
+def test_names_that_lead_out_of_the_folder_of_the_images_are_refused(invoke, publish, tmp_path, name):
+    publish("a.json", {"x": [(1, [box(1, 1, 3, 3)])]})
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["images"][0]["file_name"] = name
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    result = invoke("a.json", "images", "-o", "out")
+    assert isinstance(result.exception, DataError)
+    assert str(result.exception).startswith("a.json: images[0]: file_name must be the name of a file in the folder")
+    assert str(result.exception).endswith(f"found {name!r}")
+
+
+def test_images_may_lie_in_folders_below_that_of_the_images(invoke, publish, tmp_path):
+    publish("a.json", {name: [(1, [box(1, 1, 3, 3)])] for name in ("x", "y..z")})
+    (tmp_path / "images").rename(tmp_path / "part")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "part").rename(tmp_path / "images" / "part")
+    text = (tmp_path / "a.json").read_text().replace('"file_name": "', '"file_name": "part/')
+    (tmp_path / "a.json").write_text(text)
+    summary_of(invoke("a.json", "images", "-o", "out", "--json"))
+    assert list(cases_of(tmp_path / "out")[1]) == ["part_x", "part_y..z"]
 
 
 def test_places_that_are_not_there_are_named(invoke, publish):

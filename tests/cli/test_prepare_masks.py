@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from functools import partial
+from pathlib import Path
 
 import cv2
 import nibabel
@@ -54,6 +57,12 @@ def with_palette(path, indices, *, colours=COLOURS, bits=8):
     image.save(path, bits=bits)
 
 
+def as_tif(path, indices, *, colours=COLOURS):
+    table = np.zeros((3, 256), np.uint16)
+    table[:, : len(colours)] = np.array(colours, np.uint16).T * 257
+    tifffile.imwrite(path, indices, photometric="palette", colormap=table)
+
+
 def in_colour(path, indices):
     assert cv2.imwrite(str(path), np.array(COLOURS, np.uint8)[indices][..., ::-1])
 
@@ -83,6 +92,39 @@ def test_the_zoo_layout_has_a_folder_for_each_image(invoke, draw, tmp_path, colo
         np.testing.assert_array_equal(case.labels, drawn[name])
 
 
+def test_images_may_be_jpeg_and_their_masks_png(invoke, draw, tmp_path):
+    drawn = {name: draw(f"images/{name}", f"masks/{Path(name).stem}.png", colour=True) for name in ("a.jpg", "b.JPEG")}
+    summary = summary_of(invoke("source", "--json"))
+    assert (summary["channels"], summary["skipped"]) == (["red", "green", "blue"], [])
+    _, cases = cases_of(tmp_path / "datasets" / "source")
+    for name, indices in drawn.items():
+        decoded = cv2.imread(str(tmp_path / "source" / "images" / name))[..., ::-1]
+        np.testing.assert_array_equal(cases[Path(name).stem].image, np.moveaxis(decoded, 2, 0))
+        np.testing.assert_array_equal(cases[Path(name).stem].labels, indices)
+
+
+@pytest.mark.parametrize("options", [(), ("--label-map", "255=1"), ("--label", "255=cell"), ("--dry-run",)])
+@pytest.mark.parametrize("name", ["b.jpg", "b.png"])
+def test_a_mask_that_is_a_jpeg_is_refused_whatever_is_told_of_it(invoke, draw, tmp_path, name, options):
+    draw("images/a.jpg", "masks/a.png")
+    draw("images/b.png", "masks/b.jpg")
+    (tmp_path / "source" / "masks" / "b.jpg").rename(tmp_path / "source" / "masks" / name)
+    result = invoke("source", *options)
+    assert isinstance(result.exception, DataError)
+    assert str(result.exception).startswith(f"source/masks/{name}: is a JPEG, but a mask must hold exactly the values")
+    assert result.exception.hint.startswith("save it as PNG or TIF")
+
+
+def test_a_jpeg_beside_an_image_of_its_name_is_only_to_look_at(invoke, draw):
+    for name in "ab":
+        draw(f"images/{name}.jpg", f"masks/{name}.jpg")
+        draw(f"images/{name}.png", f"masks/{name}.png")
+    summary = summary_of(invoke("source", "--json"))
+    assert [pair["image"] for pair in summary["pairs"]] == ["images/a.png", "images/b.png"]
+    assert [pair["mask"] for pair in summary["pairs"]] == ["masks/a.png", "masks/b.png"]
+    assert summary["skipped"] == []
+
+
 @pytest.mark.parametrize("validation", ["val", "valid", "validation"])
 @pytest.mark.parametrize(("image", "mask"), [("{}/image.png", "{}/mask.png"), ("images/{}.png", "masks/{}.png")])
 def test_folders_train_and_val_say_what_validates(invoke, draw, tmp_path, validation, image, mask):
@@ -104,12 +146,13 @@ def test_folders_train_and_val_say_what_validates(invoke, draw, tmp_path, valida
     assert f"source/{validation}: holds no images" in str(empty.exception)
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_a_palette_of_colours_has_its_indices_for_values(invoke, draw, tmp_path, bits):
-    drawn = {
-        name: draw(f"{name}.png", f"{name}_mask.png", lambda *args: with_palette(*args, bits=bits), values=range(4))
-        for name in "ab"
-    }
+@pytest.mark.parametrize(
+    ("ending", "write"),
+    [("tif", as_tif), *(("png", partial(with_palette, bits=bits)) for bits in (2, 4, 8))],
+    ids=["tif", "png-2", "png-4", "png-8"],
+)
+def test_a_palette_of_colours_has_its_indices_for_values(invoke, draw, tmp_path, ending, write):
+    drawn = {name: draw(f"{name}.png", f"{name}_mask.{ending}", write, values=range(4)) for name in "ab"}
     summary = summary_of(invoke("source", "--json"))
     assert summary["warnings"] == [
         "masks have a palette, whose indices are taken for values: 0 #000000, 1 #ff0000, 2 #008000, 3 #0909c8"
@@ -120,20 +163,59 @@ def test_a_palette_of_colours_has_its_indices_for_values(invoke, draw, tmp_path,
         np.testing.assert_array_equal(case.labels, drawn[name])
 
 
-def test_palettes_that_differ_between_masks_are_told(invoke, draw):
-    draw("a.png", "a_mask.png", with_palette, values=range(4))
+@pytest.mark.parametrize("told", [{}, {"#ff0000": 2, "#008000": 3, "#0909c8": 1}])
+def test_each_page_of_a_tif_has_its_indices_for_values_or_its_colours_if_they_are_told(
+    invoke, draw, tmp_path, rng, told
+):
+    for name in "ab":
+        draw(f"{name}.tif", f"{name}_mask.tif")
+        pixels = rng.integers(0, 255, (3, *SIZE), dtype=np.uint8)
+        tifffile.imwrite(tmp_path / "source" / f"{name}.tif", pixels, photometric="minisblack")
+        indices = np.stack([(np.arange(42).reshape(SIZE) + page) % 4 for page in range(3)]).astype(np.uint8)
+        as_tif(tmp_path / "source" / f"{name}_mask.tif", indices)
+    options = [text for colour, index in told.items() for text in ("--label-map", f"{colour}={index}")]
+    summary_of(invoke("source", *options, "--json"))
+    _, cases = cases_of(tmp_path / "datasets" / "source")
+    for page in range(3):
+        expected = np.array([0, *(told.values() or (1, 2, 3))])[indices[page]]
+        np.testing.assert_array_equal(cases[f"a-{page}"].labels, expected)
+
+
+def test_a_palette_of_colours_is_refused_in_volumes(invoke, draw):
+    for name in "ab":
+        draw(f"{name}.tif", f"{name}_mask.tif", as_tif, values=range(4))
+    result = invoke("source", "--volumes", "--label", "1=cell")
+    assert isinstance(result.exception, DataError)
+    assert "a_mask.tif: labels have 3 channels, as a palette of colours has, but must have 1" in str(result.exception)
+
+
+@pytest.mark.parametrize(("ending", "write"), [("tif", as_tif), ("png", with_palette)])
+def test_a_mask_that_uses_only_the_greys_of_a_palette_has_its_indices_too(invoke, draw, tmp_path, ending, write):
+    """As the class `car` has in Pascal VOC, whose colour is a grey."""
+    colours = [(0, 0, 0), (255, 0, 0), (128, 128, 128)]
+    writes = partial(write, colours=colours)
+    draw("a.png", f"a_mask.{ending}", writes, values=range(3))
+    draw("b.png", f"b_mask.{ending}", lambda path, indices: writes(path, indices * 2), values=range(2))
+    summary_of(invoke("source", "--json"))
+    manifest, cases = cases_of(tmp_path / "datasets" / "source")
+    assert [info.source_values for info in manifest.classes] == [(0,), (1,), (2,)]
+    assert set(np.unique(cases["b"].labels)) == {0, 2}
+
+
+@pytest.mark.parametrize(("ending", "write"), [("tif", as_tif), ("png", with_palette)])
+def test_palettes_that_differ_between_masks_are_told(invoke, draw, ending, write):
+    draw("a.png", f"a_mask.{ending}", write, values=range(4))
     other = [COLOURS[0], COLOURS[2], COLOURS[1], COLOURS[3]]
-    draw("b.png", "b_mask.png", lambda *args: with_palette(*args, colours=other), values=range(4))
+    draw("b.png", f"b_mask.{ending}", partial(write, colours=other), values=range(4))
     (warning,) = summary_of(invoke("source", "--json"))["warnings"]
     assert "1 #ff0000 or #008000" in warning
     assert "not all have the same colours" in warning
 
 
-def test_a_palette_of_greys_has_them_for_values_whatever_its_order(invoke, draw, tmp_path):
+@pytest.mark.parametrize(("ending", "write"), [("tif", as_tif), ("png", with_palette)])
+def test_a_palette_of_greys_has_them_for_values_whatever_its_order(invoke, draw, tmp_path, ending, write):
     greys = [(255,) * 3, (0,) * 3]
-    drawn = {
-        name: draw(f"{name}.png", f"{name}_mask.png", lambda *args: with_palette(*args, colours=greys)) for name in "ab"
-    }
+    drawn = {name: draw(f"{name}.png", f"{name}_mask.{ending}", partial(write, colours=greys)) for name in "ab"}
     assert summary_of(invoke("source", "--json"))["warnings"] == []
     _, cases = cases_of(tmp_path / "datasets" / "source")
     np.testing.assert_array_equal(cases["a"].labels, 1 - drawn["a"])
@@ -199,25 +281,41 @@ def test_colours_are_classes_where_they_are_told_and_refused_by_name_where_not(i
         np.testing.assert_array_equal(case.labels, np.array([0, 1, 2, 255])[drawn[name]])
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        (("255=cell",), "--label-map 255=cell: must be VALUE=INDEX or #RRGGBB=INDEX"),
-        (("255=256",), "an index of at most 255"),
-        (("red=1",), "must be VALUE=INDEX"),
-        (("#f00=1",), "must be VALUE=INDEX"),
-        (("7=1", "7=2"), "--label-map 7=2: is given twice"),
-        (("#ff0000=1", "#FF0000=2"), "is given twice"),
-        (("7=1", "#ff0000=2"), "tells of values and of colours"),
-        (("7=2",), "the classes 0, 2, but they must be 0, 1 and so on"),
-        (("0=0",), "the classes 0, but they must be"),
-    ],
-)
-def test_label_maps_that_cannot_be_are_refused(invoke, draw, options, told):
+def test_values_of_which_nothing_is_told_are_one_error(invoke, draw):
+    for name in "abc":
+        draw(f"{name}.png", f"{name}_mask.png", values=(0, 7, 255))
+    for option, becomes, hint in (
+        ("--label-map", "300=1", "--label-map 7=1, or 7=255 for pixels to ignore"),
+        ("--label", "300=cell", "--label 7=NAME, or 7=ignore for pixels to ignore"),
+    ):
+        result = invoke("source", option, becomes)
+        assert isinstance(result.exception, DataError)
+        found = re.fullmatch(
+            r"source: the masks hold 7 .*, 255 .*, which (.*) does not tell; .*", str(result.exception)
+        )
+        assert found[1] == option
+        assert str(result.exception).endswith("it tells of 0, 300")
+        assert result.exception.hint.endswith(hint)
+
+
+def test_what_is_told_of_a_value_or_colour_that_no_mask_holds_is_warned_of(invoke, draw):
+    for name in "ab":
+        draw(f"{name}.png", f"{name}_mask.png")
+    assert summary_of(invoke("source", "--label-map", "255=1", "--label-map", "7=2", "--json"))["warnings"] == [
+        "no mask holds 7, of which --label-map tells; they hold the values 0, 255"
+    ]
+    for name in "ab":
+        draw(f"{name}.png", f"{name}_mask.png", in_colour, values=range(2))
+    options = ("--label-map", "#ff0000=1", "--label-map", "#008000=2", "-o", "other", "--json")
+    assert summary_of(invoke("source", *options))["warnings"] == ["no mask holds #008000, of which --label-map tells"]
+
+
+def test_grey_masks_are_told_from_colours(invoke, draw):
     draw("a.png", "a_mask.png")
-    result = invoke("source", *(text for entry in options for text in ("--label-map", entry)))
-    assert isinstance(result.exception, ConfigError)
-    assert told in str(result.exception)
+    result = invoke("source", "--label-map", "#ff0000=1")
+    assert isinstance(result.exception, DataError)
+    assert re.search(r"a_mask\.png: the mask has #ffffff \(\d+ px\), which --label-map does not", str(result.exception))
+    assert result.exception.hint.endswith("or of grey masks the values, such as --label-map 255=1")
 
 
 def test_a_name_for_no_class_of_the_map_is_refused(invoke, draw):

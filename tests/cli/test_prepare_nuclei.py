@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import cv2
 import imagecodecs
 import numpy as np
 import pytest
@@ -229,11 +230,16 @@ def test_bad_masks_are_named_and_the_image_left_out_or_mended(invoke, publish, t
     publish("overlap", [square(1, 1), square(2, 2)])
     publish("no-masks", [])
     publish("transparent", [square(1, 1)], alpha=7)
+    publish("blurred", [square(1, 1)])
+    masks = tmp_path / "nuclei/stage1_train/blurred/masks"
+    assert cv2.imwrite(str(masks / "0.jpg"), square(1, 1))
+    (masks / "0.jpg").rename(masks / "0.png")
     (tmp_path / "nuclei/stage1_train/test-part/images").mkdir(parents=True)
     write_png(tmp_path / "nuclei/stage1_train/test-part/images/x.png", np.eye(9, dtype=np.uint8))
     summary = summary_of(invoke("nuclei", "-o", "out", "--json"))
     reasons = {each["case"]: each["reason"] for each in summary["skipped"]}
-    assert set(reasons) == {"other-size", "no-masks", "test-part"}
+    assert set(reasons) == {"other-size", "no-masks", "test-part", "blurred"}
+    assert "0.png: is a JPEG, but a mask must hold exactly the values" in reasons["blurred"]
     assert "the mask is 12 x 17 px, but its image is 12 x 16 px" in reasons["other-size"]
     assert "is empty" in reasons["no-masks"]
     assert "there is no folder masks beside its folder" in reasons["test-part"]
@@ -245,7 +251,7 @@ def test_bad_masks_are_named_and_the_image_left_out_or_mended(invoke, publish, t
     assert np.bincount(cases["overlap"].instances.ravel()).tolist() == [12 * 16 - 14, 9, 5]
     strict = invoke("nuclei", "-o", "strict", "--strict")
     assert isinstance(strict.exception, DataError)
-    assert "3 of 9 images cannot be used" in str(strict.exception)
+    assert "4 of 10 images cannot be used" in str(strict.exception)
 
 
 def test_what_holds_no_nuclei_is_told_what_was_looked_for(invoke, tmp_path):

@@ -167,7 +167,7 @@ def test_bad_cases_are_refused_by_name(rng):
         PatchSampler([LabelledImage("slice 0", good.image, good.labels % 2), bad], make_config(model__num_classes=2))
     with pytest.raises(DataError, match=r"slice 0: image has shape \(1, 32, 32\).*3 channels"):
         PatchSampler([good], make_config(model__in_channels=3))
-    with pytest.raises(DataError, match=r"mixed: image has shape \(2, 32, 32\).*1 channels"):
+    with pytest.raises(DataError, match=r"mixed: image has shape \(2, 32, 32\).*1 channel"):
         PatchSampler([good, LabelledImage("mixed", np.zeros((2, 32, 32), np.uint8), good.labels)], make_config())
     holed = np.zeros((1, 32, 32), np.float32)
     holed[0, 3, 3] = np.nan

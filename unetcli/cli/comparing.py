@@ -13,7 +13,7 @@ from unetcli.cli.networks import load_engine, open_network
 from unetcli.cli.segmenting import Tile, segmenter
 from unetcli.cli.wiring import dataset_of
 from unetcli.data.manifest import load_cases
-from unetcli.errors import ConfigError, RunError
+from unetcli.errors import ConfigError, RunError, counted
 from unetcli.evaluation import Measures, evaluate, one_by_one
 from unetcli.evaluation.comparison import BY, pair_cases
 from unetcli.files import write_json, write_text
@@ -126,7 +126,7 @@ def _common_cases(run: Run, other: Run) -> list[str]:
         )
     if left:
         say(
-            f"left out: {len(left)} cases that only one of the two validates on, "
+            f"left out: {counted(len(left), 'case')} that only one of the two validates on, "
             f"{len(trained)} of them since the other has trained on them"
         )
     return common
@@ -155,11 +155,11 @@ def _show(comparison: Comparison, runs: Mapping[str, str], folder: Path, *, as_j
         if not name.startswith("background_")
     ]
     columns = ["measure", "difference", "95 % interval", "better", "worse", "equal", "p (Wilcoxon)"]
-    table(f"{runs['run']} less {runs['other']}, {len(comparison.cases)} cases", columns, rows)
+    table(f"{runs['run']} less {runs['other']}, {counted(len(comparison.cases), 'case')}", columns, rows)
     worse = comparison.worse
     shown = [[case.id, case.first[BY], case.second[BY], case.difference(BY)] for case in worse[:NUM_WORSE]]
     if worse:
-        table(f"{len(worse)} cases got worse", ["case", BY, "other", "difference"], shown)
+        table(f"{counted(len(worse), 'case')} got worse", ["case", BY, "other", "difference"], shown)
     say(f"table and JSON: {folder}")
 
 

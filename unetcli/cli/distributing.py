@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from unetcli.cli.options import INSTANCES, METHODS, OF_THE_RUN
-from unetcli.errors import ConfigError
+from unetcli.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,7 +122,7 @@ class Spread:
         cluster = Cluster(number, self.nodes, self.node_rank, master, is_on_cores=chosen == "CPU")
         cluster.meeting_point()  # or nothing must be made
         if cluster.is_on_cores and number > (num_cores := len(own_cores())):
-            say(f"warning: {number} processes share {num_cores} cores, and will wait for each other")
+            say(f"warning: {number} processes share {counted(num_cores, 'core')}, and will wait for each other")
         return cluster if cluster.size > 1 else None
 
 
@@ -160,7 +160,7 @@ def leave_to(cluster: Cluster, arguments: Sequence[str], logs: Path) -> None:
 
     if cluster.num_nodes > 1:
         logs /= f"node-{cluster.node_rank}"
-    say(f"starting {cluster.num_local} processes; their logs are in {logs}")
+    say(f"starting {counted(cluster.num_local, 'process', 'processes')}; the logs are in {logs}")
     raise typer.Exit(launch(cluster, arguments, logs))
 
 

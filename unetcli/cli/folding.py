@@ -15,7 +15,7 @@ from unetcli.cli.planning import check_device, plan, refuse_changes, settle
 from unetcli.cli.selecting import selecting_measures
 from unetcli.cli.wiring import check_dataset
 from unetcli.data.manifest import fingerprint
-from unetcli.errors import ConfigError, DataError, RunError
+from unetcli.errors import ConfigError, DataError, RunError, counted
 from unetcli.evaluation import over_folds
 from unetcli.evaluation.folds import STATISTICS
 from unetcli.files import refuse_existing
@@ -231,7 +231,7 @@ def _show(folds: Folds, summary: Mapping[str, Any], *, as_json: bool) -> None:
         for name, of in summary["measures"].items()
         if not name.startswith(STATISTICS) or name.split(".")[-2] in OF_CASES
     ]
-    title = f"{summary['num_measured']} of {summary['num_folds']} folds"
+    title = f"{summary['num_measured']} of {counted(summary['num_folds'], 'fold')}"
     table(title, ["measure", "mean", "sd", *measured], rows)
     say(f"table, JSON and runs: {folds.path}")
     say(f"next: unet predict IMAGE --run {shlex.quote(str(folds.path))}")

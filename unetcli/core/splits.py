@@ -99,7 +99,10 @@ def random_part(n: int, num_drawn: int, seed: int = 12345, groups: Sequence[Hash
         if len(drawn) + len(group) <= num_drawn:
             drawn.extend(group)
     if len(drawn) < num_drawn:
-        raise ValueError(f"groups of cases that stay together make {len(drawn)} validation cases, not {num_drawn}")
+        plural = "" if len(drawn) == 1 else "s"
+        raise ValueError(
+            f"groups of cases that stay together make {len(drawn)} validation case{plural}, not {num_drawn}"
+        )
     return tuple(sorted(set(range(n)) - set(drawn))), tuple(sorted(drawn))
 
 

@@ -23,7 +23,7 @@ from unetcli.core.normalization import Normalization, dtype_range, fit_normaliza
 from unetcli.core.sampling import foreground_points, pick_point
 from unetcli.core.spatial import MirrorRule, PatchShape, SpatialRanges, draw_grid
 from unetcli.data.cases import IGNORED, LabelledImage
-from unetcli.errors import ConfigError, DataError
+from unetcli.errors import ConfigError, DataError, counted
 
 # tell the random streams of one seed apart
 ORDER_STREAM = 1
@@ -59,8 +59,9 @@ class Share:
 
     def __post_init__(self) -> None:
         if self._batch_size % self.num_ranks:
+            patches = counted(self._batch_size, "patch", "patches")
             raise ConfigError(
-                f"{self._batch_size} patches of a batch cannot be shared out to {self.num_ranks} processes",
+                f"{patches} of a batch cannot be shared out to {self.num_ranks} processes",
                 hint="take a number of processes that divides them, or change train.batch_size",
             )
 
@@ -279,7 +280,7 @@ def _check_shape(case: LabelledImage, num_channels: int, ndim: int) -> None:
     if len(shape) != 1 + ndim or shape[0] != num_channels:
         axes = "(C, Y, X)" if ndim == 2 else "(C, Z, Y, X)"
         raise DataError(
-            f"{case.id}: image has shape {shape}, but the network takes {axes} with {num_channels} channels",
+            f"{case.id}: image has shape {shape}, but the network takes {axes} with {counted(num_channels, 'channel')}",
             hint="prepare the dataset from images with the same channels"
             if len(shape) == 1 + ndim
             else "set model.ndim to 2 for images and to 3 for volumes, or choose a preset that does",

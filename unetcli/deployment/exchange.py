@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.deployment.index import INDEX
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 from unetcli.inference import Predictor, Scores
 
 SUM_TOLERANCE = 0.05
@@ -68,7 +68,7 @@ def replay(folder: Path, names: Sequence[str], shape: tuple[int, ...]) -> Predic
         name = next(remaining, None)
         if name is None:
             raise DataError(
-                f"{folder.parent / INDEX}: has {len(names)} files for an image of more tiles",
+                f"{folder.parent / INDEX}: has {counted(len(names), 'file')} for an image of more tiles",
                 hint="the file was changed; write it again with --export-inputs",
             )
         return read_scores(folder, name, shape)

@@ -28,6 +28,7 @@ Array = NDArray[Any]
 Network = Callable[[Array], Any]
 Facts = dict[str, Any]
 HERE = Path(__file__).resolve().parent
+JPEG = (".jpg", ".jpeg")
 BACKENDS = {"lite": "mindspore_lite", "mindspore": "mindspore", "onnxruntime": "onnxruntime"}
 
 
@@ -178,18 +179,21 @@ def with_channels(image: Array, wanted: int, path: Path) -> Array:
         image = image[:1]
     image = np.repeat(image, 3, axis=0) if (wanted, len(image)) == (3, 1) else image
     if len(image) != wanted:
-        sys.exit(f"error: {path}: has {len(image)} channels, but the network takes {wanted}")
+        sys.exit(f"error: {path}: has {len(image)} channel{'s' * (len(image) > 1)}, but the network takes {wanted}")
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         sys.exit(f"error: {path}: has NaN or infinite values")
     return image
 
 
 def segment_pages(path: Path, target: Path, network: Network, facts: Facts) -> None:
-    """A mask of each page of a TIF or PNG, in a file of the same form."""
+    """A mask of each page of a TIF, PNG or JPEG, in a file of the same form; of a JPEG, PNG."""
     values, wanted = mask_values(facts), len(facts["channels"])
-    if path.suffix.lower() == ".png":
+    if path.suffix.lower() in (".png", *JPEG):
         import cv2
 
+        content = path.read_bytes()
+        if path.suffix.lower() in JPEG and content.find(b"\xff\xd9", content.rfind(b"\xff\xda")) < 0:
+            sys.exit(f"error: {path}: cut off")  # OpenCV makes up what is lacking
         pixels: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if pixels is None:
             sys.exit(f"error: {path}: cannot be read")
@@ -289,13 +293,13 @@ def score_tiles(folder: Path, network: Network, facts: Facts) -> None:
     for path in tiles:
         scores = np.asarray(network(np.fromfile(path, "<f4").reshape(shape)), "<f4")
         scores.tofile(folder / "outputs" / f"{path.stem}_0.bin")
-    print(f"{len(tiles)} tiles -> {folder / 'outputs'}")
+    print(f"{len(tiles)} tile{'s' * (len(tiles) != 1)} -> {folder / 'outputs'}")
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="*", type=Path, help="TIF or PNG; for volumes NIfTI, MHD, NRRD")
+    parser.add_argument("images", nargs="*", type=Path, help="TIF, PNG or JPEG; for volumes NIfTI, MHD, NRRD")
     parser.add_argument("--output", type=Path, default=Path("masks"), help="folder for the masks (masks)")
     parser.add_argument("--backend", choices=("auto", *BACKENDS), default="auto")
     parser.add_argument(
@@ -328,9 +332,11 @@ def main() -> None:
     if asked.tiles:
         with naming(asked.tiles):
             score_tiles(asked.tiles, network, facts)
-    failed = [path for path in asked.images if not write_mask(path, asked.output / path.name, network, facts)]
+    targets = [path.with_suffix(".png") if path.suffix.lower() in JPEG else path for path in asked.images]
+    pairs = zip(asked.images, targets, strict=True)
+    failed = [path for path, target in pairs if not write_mask(path, asked.output / target.name, network, facts)]
     if failed:
-        sys.exit(f"error: {len(failed)} of {len(asked.images)} images failed")
+        sys.exit(f"error: {len(failed)} of {len(asked.images)} image{'s' * (len(asked.images) > 1)} failed")
 
 
 def write_mask(path: Path, target: Path, network: Network, facts: Facts) -> bool:

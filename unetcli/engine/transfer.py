@@ -15,7 +15,7 @@ from mindspore import Tensor, nn
 from unetcli.engine.checkpoint import read_any_checkpoint, write_checkpoint
 from unetcli.engine.training import Progress
 from unetcli.engine.zoo import ZooWeights, read_zoo
-from unetcli.errors import ConfigError, RunError
+from unetcli.errors import ConfigError, RunError, counted
 from unetcli.models import build_model
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ def _check_width(path: Path, source: _Source, config: Config) -> None:
     first = source.arrays.get("encoder.0.conv1.weight")
     if first is not None and len(first) != config.model.channels[0]:
         raise RunError(
-            f"{path}: has {len(first)} channels at the finest level, and this network has {config.model.channels[0]}",
+            f"{path}: has {counted(len(first), 'channel')} at the finest level, "
+            f"and this network has {config.model.channels[0]}",
             hint=f"add --set model.base_channels={len(first) * config.model.feature_scale}",
         )
 

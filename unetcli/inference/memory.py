@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from unetcli.core.tiling import even_batch_size
-from unetcli.errors import ConfigError
+from unetcli.errors import ConfigError, counted
 from unetcli.inference.blending import piece_bytes
 from unetcli.inference.instances import BYTES_PER_PIXEL
 from unetcli.inference.postprocess import scratch_bytes
@@ -130,8 +130,8 @@ class MemoryPlan:
         }
         size = " x ".join(map(str, self.tiles.tile_size))
         lines = [
-            f"{_counted(self.num_tiles, 'tile')} of {size} in {_counted(self.num_batches, 'batch', 'batches')}, "
-            f"{_counted(self.num_slabs, 'slab')} of at most {self.slab_rows} rows",
+            f"{counted(self.num_tiles, 'tile')} of {size} in {counted(self.num_batches, 'batch', 'batches')}, "
+            f"{counted(self.num_slabs, 'slab')} of at most {counted(self.slab_rows, 'row')}",
             f"memory: at most {bytes_as_text(self.peak_bytes)} "
             f"({', '.join(f'{name} {bytes_as_text(part)}' for name, part in parts.items() if part)})",
         ]
@@ -226,10 +226,6 @@ def _tile_bytes(work: Work, tiles: TilePlan, *, is_only: bool) -> int:
     values = work.shape[0] * math.prod(tiles.tile_size)
     scores = work.num_classes * math.prod(tiles.output_size)
     return (1 + more) * values * work.dtype.itemsize + FLOAT32 * values + (2 + more) * FLOAT32 * scores
-
-
-def _counted(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from unetcli.errors import RanksError
+from unetcli.errors import RanksError, counted
 from unetcli.launching.cluster import Cluster, own_cores
 from unetcli.launching.exchange import STREAMS, VARIABLE, Exchange, Launcher, Member
 
@@ -149,7 +149,7 @@ class _Supervisor:
             missing = self._cluster.num_started - alive - ended
             if self._begun_at is not None and missing > 0 and time.monotonic() - self._begun_at > BEGINNING:
                 raise RanksError(
-                    f"{missing} of {self._cluster.num_started} processes of this machine "
+                    f"{missing} of {counted(self._cluster.num_started, 'process', 'processes')} of this machine "
                     f"{'was' if missing == 1 else 'were'} killed, or ran out of memory, while starting",
                     hint="a training goes on from its last epoch with --resume",
                 )
@@ -161,8 +161,9 @@ class _Supervisor:
         if failed := self._failed():
             return self._explain(failed)
         log = self._logs / "launcher.log"
+        processes = counted(self._cluster.num_local, "process", "processes")
         raise RanksError(
-            f"MindSpore's launcher has ended with {len(workers)} of {self._cluster.num_local} processes begun; "
+            f"MindSpore's launcher has ended with {len(workers)} of {processes} begun; "
             f"the end of {log}:\n{_end_of(log)}",
             hint="try 'unet doctor'",
         )

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from unetcli.errors import counted
 from unetcli.files import write_json, write_text
 from unetcli.report.overlays import write_overlay
 
@@ -184,11 +185,6 @@ class TrainingDisplay:
         self._console.print("   ".join(parts), markup=False, soft_wrap=True)
 
 
-def counted(number: int, noun: str) -> str:
-    """The number with its noun, in the plural unless it is one."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def say_translation(facts: Mapping[str, Any], file: Path) -> None:
     """How a settings file of the model zoo was understood: every key, and what became of it."""
     say(f"{file}: a file of the MindSpore model zoo, laid over the preset {facts['preset']}")
@@ -245,7 +241,7 @@ def show_evaluation(result: Evaluation, folder: Path, *, as_json: bool) -> None:
     columns = ["class", *next(iter(classes.values()))]
     table("classes", columns, [[name, *values.values()] for name, values in classes.items()])
     overall = [[name, value] for name, value in summary.items() if name not in ("classes", "instances")]
-    table(f"all {summary['num_cases']} cases", ["measure", "value"], overall)
+    table("1 case" if summary["num_cases"] == 1 else f"all {summary['num_cases']} cases", ["measure", "value"], overall)
     for name, measures in result.statistics().items():
         if name == BACKGROUND:  # nearly all of it is right, whatever is found
             continue
@@ -304,8 +300,10 @@ def _found(entry: Mapping[str, Any]) -> tuple[str, str]:
     """The extent of an image and its classes: pages and their shares, or voxels and ml."""
     if "pages" in entry:
         shares = entry["class_shares"].items()
-        objects = [f"{entry['num_objects']} objects"] if "num_objects" in entry else []
-        return f"{entry['pages']} pages", ", ".join([*(f"{name} {share:.1%}" for name, share in shares), *objects])
+        objects = [counted(entry["num_objects"], "object")] if "num_objects" in entry else []
+        return counted(entry["pages"], "page"), ", ".join(
+            [*(f"{name} {share:.1%}" for name, share in shares), *objects]
+        )
     volumes = entry["volumes_ml"].items()
     if None in entry["volumes_ml"].values():  # the file does not tell the size of its voxels
         volumes = ((name, share) for name, share in entry["class_shares"].items())

@@ -16,7 +16,7 @@ def pages_of(path, **options):
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("p10.png", "p2.PNG", "p1.tif", "q.tiff", "notes.txt", ".hidden.png"):
+    for name in ("p10.png", "p2.PNG", "p1.tif", "p3.jpg", "p4.JPEG", "q.tiff", "notes.txt", ".hidden.png"):
         (tmp_path / name).touch()
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "deep.png").touch()
@@ -28,7 +28,7 @@ def names(paths):
 
 
 def test_a_folder_means_its_images_in_natural_order_and_not_those_below(folder):
-    assert names(find_images([folder])) == ["p1.tif", "p2.PNG", "p10.png", "q.tiff"]
+    assert names(find_images([folder])) == ["p1.tif", "p2.PNG", "p3.jpg", "p4.JPEG", "p10.png", "q.tiff"]
 
 
 def test_patterns_are_expanded_where_the_shell_did_not(folder):
@@ -44,7 +44,7 @@ def test_a_file_named_like_a_pattern_is_that_file(tmp_path):
 
 def test_arguments_keep_their_order_and_a_file_named_twice_comes_once(folder):
     found = find_images([folder / "q.tiff", folder / "p10.png", folder])
-    assert names(found) == ["q.tiff", "p10.png", "p1.tif", "p2.PNG"]
+    assert names(found) == ["q.tiff", "p10.png", "p1.tif", "p2.PNG", "p3.jpg", "p4.JPEG"]
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_natural_order_compares_numbers_as_numbers(tmp_path):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"\xff\xd8\xff\xe0....", "is a JPEG file"),
+        (b"GIF89a..", "must be TIF, PNG or JPEG, but is a GIF file"),
         (b"PK\3\4....", "is a ZIP file"),
         (b"hello", "begins with 'hello'"),
         (b"II*", "begins with"),
         (None, "cannot be read"),
     ],
 )
-def test_what_is_neither_tif_nor_png_is_refused(tmp_path, content, message):
+def test_what_is_neither_tif_nor_png_nor_jpeg_is_refused(tmp_path, content, message):
     path = tmp_path / "x.tif"
     if content is not None:
         path.write_bytes(content)

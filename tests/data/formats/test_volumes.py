@@ -154,7 +154,7 @@ def test_a_tif_that_is_no_volume_is_refused(tmp_path, rng):
     with tifffile.TiffWriter(tmp_path / "c.tif") as tif:
         tif.write(stack[0, 0])
         tif.write(stack[0, 0].astype(np.uint16))
-    with pytest.raises(DataError, match="page 2 is uint16 of 1 channels, but the first is uint8 of 1"):
+    with pytest.raises(DataError, match="page 2 is uint16 of 1 channel, but the first is uint8 of 1"):
         open_volume(tmp_path / "c.tif").read()
 
 

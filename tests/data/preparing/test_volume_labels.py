@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unetcli.data.preparing.volume_labels import LabelRule, counted, map_labels
+from unetcli.data.preparing.volume_labels import LabelRule, counted_values, map_labels
 from unetcli.data.sources.class_names import (
     numbered_classes,
     parse_labels,
@@ -76,7 +76,7 @@ def test_what_is_no_whole_number_is_refused(values, told):
 
 
 def test_many_values_are_counted_but_not_all_shown():
-    assert counted(dict.fromkeys(range(9), 1)) == (
+    assert counted_values(dict.fromkeys(range(9), 1)) == (
         "0 (1 voxel), 1 (1 voxel), 2 (1 voxel), 3 (1 voxel), 4 (1 voxel), 5 (1 voxel) and 3 more values"
     )
 

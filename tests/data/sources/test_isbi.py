@@ -119,6 +119,13 @@ def test_label_values_between_are_refused_with_values_and_place(stack, volume, l
     assert "JPEG" in caught.value.hint
 
 
+def test_labels_that_are_jpeg_are_refused(stack, volume, labels):
+    folder = stack(volume[:1], labels[:1])
+    (folder / "train-labels.tif").write_bytes(cv2.imencode(".jpg", labels[0])[1].tobytes())
+    with pytest.raises(DataError, match=r"train-labels\.tif: is a JPEG, but a mask must hold exactly the values"):
+        read_isbi(folder)
+
+
 def test_label_values_are_told_without_naming_what_is_not_there(stack, volume, labels):
     with pytest.raises(DataError, match=r"hold 7 \(480 px\); the first 7 is on page 1 of 4 at row 0, column 0"):
         read_isbi(stack(volume, np.full_like(labels, 7)))
@@ -140,8 +147,8 @@ def test_blank_slices_are_warned_of(stack, volume, labels):
     volume[1] = 40
     labels[2] = 255
     assert read_isbi(stack(volume, labels)).warnings == (
-        "1 of 4 images are blank: slice-001",
-        "1 of 4 label slices hold nothing but cell: slice-002",
+        "1 of 4 images is blank: slice-001",
+        "1 of 4 label slices holds nothing but cell: slice-002",
     )
 
 

@@ -29,8 +29,8 @@ def predict(
     images: Annotated[
         list[Path],
         typer.Argument(
-            help="Images, folders or globs: TIF and PNG for runs on images; NIfTI, MHD, NRRD, TIF and folders of a "
-            "DICOM series for runs on volumes."
+            help="Images, folders or globs: TIF, PNG and JPEG for runs on images; NIfTI, MHD, NRRD, TIF and folders "
+            "of a DICOM series for runs on volumes."
         ),
     ],
     run: Annotated[
@@ -100,9 +100,9 @@ def predict(
 ) -> None:
     """Segment images or volumes with a trained run, or with several.
 
-    What is larger than a tile is cut into overlapping tiles and blended. A mask has the format, pages, grid and
-    place of its image, and the values that the training masks had; it is read back before success is said. What
-    cannot be read is reported and the others are done; the exit code is then 6.
+    What is larger than a tile is cut into overlapping tiles and blended. A mask has the format (of a JPEG, PNG),
+    pages, grid and place of its image, and the values that the training masks had; it is read back before success is
+    said. What cannot be read is reported and the others are done; the exit code is then 6.
     """
     from unetcli import report
     from unetcli.cli.distributing import Spread, main_first, meet_or_spread

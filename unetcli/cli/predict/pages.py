@@ -1,4 +1,4 @@
-"""Pages of TIF and PNG files to masks of the same form."""
+"""Pages of TIF, PNG and JPEG files to masks of the same form, but PNG for JPEG."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from unetcli import report
 from unetcli.cli.predict.wishes import is_off_scale, say_doubts, within_memory
 from unetcli.data.formats.images import find_images, image_format, open_image
 from unetcli.data.formats.masks import plan_outputs, writing
+from unetcli.errors import counted
 from unetcli.inference import ahead, behind, clean, labels_of, separate
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ plan = plan_outputs
 
 
 def check(path: Path) -> None:
-    """Raise `DataError` for a file that is neither TIF nor PNG."""
+    """Raise `DataError` for a file that is neither TIF nor PNG nor JPEG."""
     image_format(path)
 
 
@@ -79,7 +80,7 @@ def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
     ):
         behind(finish, scored(image))
     shares = {info.name: float(share) for info, share in zip(facts.classes, pixels / pixels.sum(), strict=True)}
-    say_doubts(outputs, wishes, shares, f"intensities of {off_scale} pages are" if off_scale else "")
+    say_doubts(outputs, wishes, shares, f"intensities of {counted(off_scale, 'page')} are" if off_scale else "")
     return {
         "image": str(outputs.image),
         "mask": str(outputs.mask),

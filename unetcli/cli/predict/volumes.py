@@ -124,7 +124,7 @@ def read_finite(volume: VolumeFile) -> NDArray[Any]:
         wrong = sum(int(np.count_nonzero(~np.isfinite(plane))) for channel in image for plane in channel)
         if wrong:
             raise DataError(
-                f"{volume.path}: {wrong} of {image.size} voxels are NaN or infinite",
+                f"{volume.path}: {wrong} of {image.size} voxels {'is' if wrong == 1 else 'are'} NaN or infinite",
                 hint="give them a number, such as the value of air, before it is segmented",
             )
     return image

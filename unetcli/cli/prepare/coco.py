@@ -103,7 +103,7 @@ def coco(
         typer.echo(f"reading {validation_annotations}", err=True)
         parts.append(CocoPart(read_annotations(validation_annotations), validation_images or images, True))
     classes = choose_classes(parts[0].file, category or ())
-    wishes = CocoWishes(crowd.value, keep_empty, limit, strict)
+    wishes = CocoWishes(crowd.value, keep_empty, limit, strict, is_chosen=bool(category))
     with report.counting("drawing", sum(len(wanted_images(part, classes, wishes)) for part in parts)) as advance:
         read = read_all_coco(parts, classes, wishes, advance)
     options = ObjectOptions(

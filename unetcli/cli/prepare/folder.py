@@ -69,7 +69,7 @@ def folder(
 ) -> None:
     """Prepare images with masks, or volumes with masks, that are paired by their names.
 
-    TIF and PNG are images, and each page of a TIF is one; NIfTI, MetaImage, NRRD and DICOM folders are volumes.
+    TIF, PNG and JPEG are images, and each page of a TIF is one; NIfTI, MetaImage, NRRD and DICOM folders are volumes.
     What the values of the masks mean is found from them: 0 and 255, or 0, 1, 2 and so on; --label and --label-map say
     it otherwise. Of masks with a palette of colours the indices count, and their colours are told. Folders train and
     val say what validates, unless --folds or --validation draw it.

@@ -21,6 +21,7 @@ from unetcli.cli.prepare.options import (
     weight_map_facts,
 )
 from unetcli.cli.prepare.summary import weight_map_text
+from unetcli.errors import counted
 
 if TYPE_CHECKING:
     from unetcli.data.manifest import Manifest, WeightMapFacts
@@ -118,7 +119,7 @@ def _table(manifest: Manifest, summary: dict[str, Any]) -> str:
         "pixel size": spacing,
         "labels": ", ".join(f"{name} {share:.1%}" for name, share in summary["class_shares"].items()),
         "weight map": weight_map_text(summary),
-        "split": f"{summary['split']}, {summary['folds']} folds, validating on {validation}",
+        "split": f"{summary['split']}, {counted(summary['folds'], 'fold')}, validating on {validation}",
         "warnings": str(len(summary["warnings"]) or "none"),
         "dataset" if summary["written"] else "would write": summary["dataset"],
     }

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from unetcli.errors import counted
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -122,7 +124,7 @@ def _text(summary: dict[str, Any]) -> str:
         "channels": ", ".join(summary["channels"]),
         "labels": ", ".join(_labels(summary)),
         "weight map": weight_map_text(summary),
-        "other values": ", ".join(f"{value} ({count} times)" for value, count in others.items()),
+        "other values": ", ".join(f"{value} ({counted(count, 'time')})" for value, count in others.items()),
         "split": _split(summary),
         "warnings": str(len(summary["warnings"]) or "none"),
         "dataset" if summary["written"] else "would write": summary["dataset"],
@@ -156,8 +158,7 @@ def _split(summary: dict[str, Any]) -> str:
     sizes = ", ".join(f"{fold['train']}/{len(fold['validation'])}" for fold in folds)
     if summary["split"] != "published":
         drawn = f", seed {summary['seed']}" if summary["split"] == "random" else " of neighbours"
-        number = f"{len(folds)} fold{'s' if len(folds) > 1 else ''}"
-        return f"{summary['split']}{drawn}, {number} of {sizes} for training and validation"
+        return f"{summary['split']}{drawn}, {counted(len(folds), 'fold')} of {sizes} for training and validation"
     names: list[str] = folds[0]["validation"]
     more = f" and {len(names) - SHOWN_CASES} more" if len(names) > SHOWN_CASES else ""
     return f"published, {sizes} for training and validation: {', '.join(names[:SHOWN_CASES])}{more}"

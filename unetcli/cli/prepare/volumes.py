@@ -13,6 +13,7 @@ from unetcli.cli.prepare.summary import (
     skipped_facts,
     split_facts,
 )
+from unetcli.errors import counted
 
 if TYPE_CHECKING:
     from unetcli.data.preparing.volume_dataset import Prepared
@@ -37,7 +38,8 @@ def prepare_volumes(
     with report.counting("checking headers", len(source.cases)) as advance:
         plan = plan_work(source, options, advance)
     if plan.finished:
-        report.say(f"{len(plan.finished)} of {len(plan.outlines)} cases were finished by an earlier run")
+        verb = "was" if len(plan.finished) == 1 else "were"
+        report.say(f"{len(plan.finished)} of {counted(len(plan.outlines), 'case')} {verb} finished by an earlier run")
     verb = "would write" if dry_run else "writing"
     at_most = "up to " if options.compress else ""
     report.say(f"{verb} {at_most}{readable_bytes(plan.num_bytes)} to {options.output}")

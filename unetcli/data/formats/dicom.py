@@ -19,7 +19,7 @@ from unetcli.core.geometry import Geometry, geometry_from_affine
 from unetcli.data.formats.itk import geometry_of, itk_reader, itk_told, numpy_type
 from unetcli.data.formats.tif import damage_told
 from unetcli.data.formats.volume_file import Array, VolumeFile, check_channels, split_axes
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 PREAMBLE = 128
 MODALITY, DESCRIPTION, POSITION = "0008|0060", "0008|103e", "0020|0032"
@@ -106,7 +106,7 @@ def _series(folder: Path) -> list[Path]:
         found = f"of DICOM it holds only {', '.join(kinds)}" if kinds else "holds no DICOM files"
         raise DataError(f"{folder}: {found}", hint="name the folder of a series of images, or a file")
     listed = "; ".join(
-        f"{len(series[identifier])} files of '{headers[identifier].get(DESCRIPTION) or 'no description'}' "
+        f"{counted(len(series[identifier]), 'file')} of '{headers[identifier].get(DESCRIPTION) or 'no description'}' "
         f"(such as {series[identifier][0].name})"
         for identifier in images
     )

@@ -1,7 +1,7 @@
-"""Finding and reading images: TIF and PNG, page by page.
+"""Finding and reading images: TIF, PNG and JPEG, page by page.
 
 A file is what its content says, whatever its suffix. What the pages and values of a TIF are is told in `tif.py`,
-and those of a PNG in `png.py`.
+those of a PNG in `png.py`, and of a JPEG in `jpeg.py`.
 """
 
 from __future__ import annotations
@@ -11,21 +11,32 @@ import glob
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetcli.data.formats.png import PNG_BEGINS, read_png, read_png_header
-from unetcli.data.formats.tif import PixelSize, open_tif, page_name
-from unetcli.errors import DataError
+from unetcli.data.formats.jpeg import JPEG_BEGINS, read_jpeg
+from unetcli.data.formats.jpeg import SUFFIXES as JPEG_SUFFIXES
+from unetcli.data.formats.png import PNG_BEGINS, read_palette, read_png, read_png_header
+from unetcli.data.formats.tif import Indexed, PixelSize, open_tif, page_name
+from unetcli.errors import DataError, counted
 
 Array = NDArray[Any]
-Format = Literal["tif", "png"]
-SUFFIXES = frozenset({".tif", ".tiff", ".png"})
+Format = Literal["tif", "png", "jpeg"]
+SUFFIXES = frozenset({".tif", ".tiff", ".png"}) | JPEG_SUFFIXES
 TIF_BEGINS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-OTHER_BEGINS = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"\x1f\x8b": "gzip", b"PK\3\4": "ZIP"}
+OTHER_BEGINS = {b"GIF8": "GIF", b"BM": "BMP", b"\x1f\x8b": "gzip", b"PK\3\4": "ZIP"}
+
+
+def _no_palette(_: int) -> Indexed | None:
+    return None
+
+
+def _indexed_png(path: Path, _: int) -> Indexed:
+    return read_palette(path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +51,8 @@ class ImageFile:
         layout: The axes of its images taken as one array, as the file calls them, each with its size, such as
             `(("Z", 30), ("Y", 512), ("X", 512))`; S are the samples of a colour. Empty where they form no one array.
         has_palette: Whether its values are indices of colours, which `read` puts in their place.
+        read_palette: Reads the page of an index as the indices of a palette, `(H, W)`, and its colours; None of a page
+            that has no palette.
         read: Reads the page of an index from 0, as `(C, H, W)` in the file's own type.
             Raises DataError, naming file and page, for one that is damaged or does not have the channels wanted.
     """
@@ -51,6 +64,7 @@ class ImageFile:
     pixel_size: PixelSize = field(default_factory=PixelSize)
     layout: tuple[tuple[str, int], ...] = ()
     has_palette: bool = False
+    read_palette: Callable[[int], Indexed | None] = _no_palette
 
     @property
     def num_pages(self) -> int:
@@ -80,7 +94,7 @@ class Searched:
     is_one: Callable[[Path], bool] = lambda _: False
 
 
-IMAGES = Searched("images", "name TIF or PNG files, or folders of them", SUFFIXES)
+IMAGES = Searched("images", "name TIF, PNG or JPEG files, or folders of them", SUFFIXES)
 
 
 def find_images(places: Iterable[Path | str]) -> list[Path]:
@@ -152,7 +166,7 @@ def image_format(path: Path) -> Format:
     """What a file's first bytes say it is.
 
     Raises:
-        DataError: If it cannot be read, or is neither TIF nor PNG.
+        DataError: If it cannot be read, or is neither TIF nor PNG nor JPEG.
     """
     try:
         with path.open("rb") as file:
@@ -161,16 +175,18 @@ def image_format(path: Path) -> Format:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if begin == PNG_BEGINS:
         return "png"
+    if begin.startswith(JPEG_BEGINS):
+        return "jpeg"
     if begin.startswith(TIF_BEGINS):
         return "tif"
     kind = next((name for start, name in OTHER_BEGINS.items() if begin.startswith(start)), "")
     found = f"is a {kind} file" if kind else f"begins with {begin.decode('latin-1')!a}" if begin else "is empty"
-    raise DataError(f"{path}: must be TIF or PNG, but {found}", hint="save the original image as TIF or PNG")
+    raise DataError(f"{path}: must be TIF, PNG or JPEG, but {found}", hint="save the original image as TIF or PNG")
 
 
 @contextlib.contextmanager
 def open_image(path: Path, *, num_channels: int | None = None) -> Generator[ImageFile]:
-    """Open a TIF or PNG file, told apart by content, to read one page at a time.
+    """Open a TIF, PNG or JPEG file, told apart by content, to read one page at a time.
 
     Args:
         path: The file.
@@ -178,22 +194,30 @@ def open_image(path: Path, *, num_channels: int | None = None) -> Generator[Imag
             for one channel, and a grey image for three, since both are ways to write the same image.
 
     Raises:
-        DataError: If the file is missing, neither TIF nor PNG, damaged, cut off, or of a layout whose pages and
-            channels cannot be told apart.
+        DataError: If the file is missing, none of these, damaged, cut off, or of a layout whose pages and channels
+            cannot be told apart.
     """
 
     def fitted(read: Callable[[int], Array], num_pages: int) -> Callable[[int], Array]:
         return lambda index: fit_channels(read(index), num_channels, page_name(path, index, num_pages))
 
-    if image_format(path) == "png":
+    kind = image_format(path)
+    if kind == "png":
         header = read_png_header(path)
         read = fitted(lambda _: read_png(path), 1)
         layout = tuple(zip("YX", header.size, strict=True))
-        yield ImageFile(path, "png", (header.size,), read, header.pixel_size, layout, header.has_palette)
+        read_indexed = partial(_indexed_png, path) if header.has_palette else _no_palette
+        yield ImageFile(path, kind, (header.size,), read, header.pixel_size, layout, header.has_palette, read_indexed)
+    elif kind == "jpeg":
+        pixels = read_jpeg(path)
+        height, width = pixels.shape[1:]
+        yield ImageFile(
+            path, kind, ((height, width),), fitted(lambda _: pixels, 1), layout=(("Y", height), ("X", width))
+        )
     else:
         with open_tif(path) as tif:
             read = fitted(tif.read, len(tif.sizes))
-            yield ImageFile(path, "tif", tif.sizes, read, tif.pixel_size, tif.layout, tif.has_palette)
+            yield ImageFile(path, kind, tif.sizes, read, tif.pixel_size, tif.layout, tif.has_palette, tif.read_palette)
 
 
 def grey_of(pixels: Array) -> Array | None:
@@ -215,6 +239,6 @@ def fit_channels(pixels: Array, num_channels: int | None, where: str) -> Array:
     if num_channels == 3 and len(pixels) == 1:
         return np.repeat(pixels, 3, axis=0)
     raise DataError(
-        f"{where}: has {len(pixels)} channel{'s' if len(pixels) > 1 else ''}, but the network takes {num_channels}",
+        f"{where}: has {counted(len(pixels), 'channel')}, but the network takes {num_channels}",
         hint="save it with the channels that the network was trained on, and slices along Z or T, not C",
     )

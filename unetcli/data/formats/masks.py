@@ -1,7 +1,8 @@
 """Writing what a network found: masks in the form of their image, scores as a 32-bit float TIF, and objects.
 
-A mask is TIF for TIF, with the same pages, sizes and resolution tags, and PNG for PNG. Its pixels have the values
-that the dataset's labels have, such as 0 and 255, in the smallest unsigned type that holds them.
+A mask is TIF for TIF, with the same pages, sizes and resolution tags, and PNG for PNG; for JPEG too, which would blur
+its values. Its pixels have the values that the dataset's labels have, such as 0 and 255, in the smallest unsigned type
+that holds them.
 
 Scores are TIF with one image per page of the source and channel, the channels of a page following each other, as
 ImageJ's hyperstacks have them. Of two classes only the score of the last is written, since the other is its complement;
@@ -49,7 +50,7 @@ class Outputs:
 
     Args:
         image: The image.
-        mask: Its mask, of the same format.
+        mask: Its mask, of the same format, but PNG for JPEG.
         scores: Its scores, TIF for an image and NIfTI for a volume; None if they are not wanted.
         parts: Further files that the image is of, such as the `.raw` of a `.mhd`.
         instances: Its objects, TIF; None if they are not wanted.
@@ -76,12 +77,12 @@ def plan_outputs(
     with_instances: bool = False,
     overwrite: bool = False,
 ) -> list[Outputs]:
-    """Name the outputs of images in `folder`: `<stem>.tif` or `<stem>.png`, and with `_scores.tif`, `_instances.tif`.
+    """Name the outputs of images in `folder`: `<stem>.tif` or `<stem>.png`, with `_scores.tif`, `_instances.tif`.
 
     Done before any work, so that a clash costs nothing. The first bytes of each image are read.
 
     Raises:
-        DataError: If an image cannot be read, or is neither TIF nor PNG.
+        DataError: If an image cannot be read, or is neither TIF nor PNG nor JPEG.
         ConfigError: If two images would be written to one file, an image would be replaced by its own mask, or
             an output is there and `overwrite` is not set.
     """
@@ -90,7 +91,8 @@ def plan_outputs(
         stem = image.stem.removesuffix(".ome")
         scores = folder / f"{stem}_scores.tif" if with_scores else None
         instances = folder / f"{stem}_instances.tif" if with_instances else None
-        plan.append(Outputs(image, folder / f"{stem}.{image_format(image)}", scores, instances=instances))
+        ending = "tif" if image_format(image) == "tif" else "png"
+        plan.append(Outputs(image, folder / f"{stem}.{ending}", scores, instances=instances))
     check_plan(plan, overwrite=overwrite)
     return plan
 

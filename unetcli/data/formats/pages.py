@@ -30,7 +30,7 @@ class Pages:
 
 
 def read_pages(path: Path) -> Pages:
-    """Read every page of a grey TIF or PNG file.
+    """Read every page of a grey TIF, PNG or JPEG file.
 
     A page that stores grey as three equal channels is read as grey, and the images along the one axis of a stack
     are pages even if the file calls that axis channels.

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetcli.data.formats.tif import PixelSize, damage_told
-from unetcli.errors import DataError
+from unetcli.data.formats.tif import Indexed, PixelSize, damage_told
+from unetcli.errors import DataError, counted
 
 Array = NDArray[Any]
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
@@ -93,7 +93,7 @@ def is_opaque(path: Path) -> bool:
     return not has_alpha or bool((pixels[..., -1] == np.iinfo(pixels.dtype).max).all())
 
 
-def read_palette(path: Path) -> tuple[NDArray[np.uint8], list[tuple[int, int, int]]]:
+def read_palette(path: Path) -> Indexed:
     """The indices of a PNG with a palette, `(H, W)`, and the colours that they stand for.
 
     Decoders put the colours in place of the indices, so the file is decoded as if it were grey.
@@ -115,7 +115,9 @@ def read_palette(path: Path) -> tuple[NDArray[np.uint8], list[tuple[int, int, in
         table = b"".join(chunk[8:-4] for name, chunk in chunks if name == b"PLTE")
     colours = [(table[first], table[first + 1], table[first + 2]) for first in range(0, len(table) // 3 * 3, 3)]
     if int(indices.max(initial=0)) >= len(colours):
-        raise DataError(f"{path}: holds the index {indices.max()}, but its palette has {len(colours)} colours")
+        raise DataError(
+            f"{path}: holds the index {indices.max()}, but its palette has {counted(len(colours), 'colour')}"
+        )
     return indices, colours
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 Array = NDArray[Any]
+Indexed = tuple[Array, list[tuple[int, int, int]]]
+"""Indices of a palette, and its colours."""
 PAGE_AXES = frozenset("ZTIQR")
 IMAGEJ_KEYS = frozenset(
     {"unit", "yunit", "zunit", "spacing", "finterval", "fps", "tunit", "xorigin", "yorigin", "zorigin"}
@@ -94,13 +96,15 @@ class TifPages:
         read: Reads the page of an index from 0, as `(C, H, W)` in the file's own type and native byte order.
         pixel_size: What the file says of the size of its pixels.
         layout: The axes of all images as one array, with their sizes; empty where they form no one array.
-        has_palette: Whether `read` puts the colours of a palette in the place of values.
+        read_palette: Reads the same page as the indices of a palette, `(H, W)`, with the colours that they stand for,
+            which `read` puts in their place; None of a page whose values are its own.
     """
 
     sizes: tuple[tuple[int, int], ...]
     read: Callable[[int], Array]
     pixel_size: PixelSize
     layout: tuple[tuple[str, int], ...]
+    read_palette: Callable[[int], Indexed | None]
     has_palette: bool
 
 
@@ -141,7 +145,15 @@ def open_tif(path: Path) -> Generator[TifPages]:
             _check_values(pixels, where)
             return pixels
 
-        yield TifPages(tuple(page.size for page in pages), read, pixel_size, layout, has_palette)
+        def read_palette(index: int) -> Indexed | None:
+            page = pages[index]
+            if not _has_palette(page.series.keyframe):
+                return None
+            with tifffile_told(page_name(path, index, len(pages))):
+                colours = _palette(page.series.keyframe).T.tolist()
+                return _read_stored(tif, page.series, page.images[0]), [tuple(colour) for colour in colours]
+
+        yield TifPages(tuple(page.size for page in pages), read, pixel_size, layout, read_palette, has_palette)
 
 
 def page_name(path: Path, index: int, num_pages: int) -> str:
@@ -188,6 +200,11 @@ def _pages(path: Path, series: TiffPageSeries) -> list[_Page]:
 
 def _read_image(tif: TiffFile, series: TiffPageSeries, index: int) -> Array:
     """Image `index` of a series, `(C, H, W)`."""
+    return _as_channels(_read_stored(tif, series, index), series.keyframe)
+
+
+def _read_stored(tif: TiffFile, series: TiffPageSeries, index: int) -> Array:
+    """Image `index` of a series as it is stored: grey or indices of a palette `(H, W)`, or samples on an axis S."""
     keyframe = series.keyframe
     num_images = math.prod(series.shape) // math.prod(keyframe.shape)
     if len(series) == num_images:
@@ -205,7 +222,6 @@ def _read_image(tif: TiffFile, series: TiffPageSeries, index: int) -> Array:
         pixels = tif.filehandle.read_array(dtype, math.prod(keyframe.shape)).reshape(keyframe.shape)
     else:
         raise ValueError(f"{num_images} images are compressed under {len(series)} headers")
-    pixels = _as_channels(pixels, keyframe)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
@@ -214,7 +230,7 @@ def _as_channels(pixels: Array, page: TiffPage) -> Array:
     from tifffile import PHOTOMETRIC
 
     if _has_palette(page):
-        return (np.asarray(page.colormap) >> 8).astype(np.uint8)[:, pixels.astype(np.intp)]
+        return _palette(page)[:, pixels.astype(np.intp)]
     if page.photometric not in {
         PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.PALETTE, PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR
     }:  # fmt: skip
@@ -225,6 +241,11 @@ def _as_channels(pixels: Array, page: TiffPage) -> Array:
     first_extra = len(pixels) - len(page.extrasamples)
     is_alpha = [i >= first_extra and int(page.extrasamples[i - first_extra]) in ALPHA for i in range(len(pixels))]
     return pixels[~np.array(is_alpha)]
+
+
+def _palette(page: TiffPage) -> NDArray[np.uint8]:
+    """The colours `(3, N)` of a palette."""
+    return (np.asarray(page.colormap) >> 8).astype(np.uint8)
 
 
 def _has_palette(page: TiffPage) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.core.geometry import Geometry
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 Array = NDArray[Any]
 VolumeFormat = Literal["nifti", "metaimage", "nrrd", "dicom", "tif"]
@@ -72,7 +72,7 @@ def check_channels(path: Path, found: int, wanted: int | None, begin: str = "has
     """Raise DataError if a volume has other channels than the network takes."""
     if wanted not in {None, found}:
         raise DataError(
-            f"{path}: {begin}{found} channel{'s' if found > 1 else ''}, but the network takes {wanted}",
+            f"{path}: {begin}{counted(found, 'channel')}, but the network takes {wanted}",
             hint="take the volumes apart if they are time points, or lay the channels of a case into one file",
         )
 

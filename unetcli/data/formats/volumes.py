@@ -18,16 +18,24 @@ from unetcli.core.geometry import Geometry
 from unetcli.data.formats.dicom import holds_dicom, is_dicom, open_dicom
 from unetcli.data.formats.images import OTHER_BEGINS, TIF_BEGINS, ImageFile, Searched, find_files, open_image
 from unetcli.data.formats.itk import NRRD_BEGINS, is_metaimage, open_itk
+from unetcli.data.formats.jpeg import JPEG_BEGINS
 from unetcli.data.formats.nifti import first_bytes, is_nifti, open_nifti
 from unetcli.data.formats.png import PNG_BEGINS
 from unetcli.data.formats.tif import MICROMETRES, tifffile_told
 from unetcli.data.formats.volume_file import Array, VolumeFile
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 SUFFIXES = frozenset({".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr", ".tif", ".tiff"})
 VOXELS_ONLY = frozenset({".raw", ".zraw"})
 BEGIN_BYTES = 600  # more than the header of NIfTI-2
-NAMES = {**OTHER_BEGINS, PNG_BEGINS: "PNG", b"\x89HDF": "HDF5", b"CDF": "MINC or NetCDF", b"\0\0\0\1": "FreeSurfer MGH"}
+NAMES = {
+    **OTHER_BEGINS,
+    PNG_BEGINS: "PNG",
+    JPEG_BEGINS: "JPEG",
+    b"\x89HDF": "HDF5",
+    b"CDF": "MINC or NetCDF",
+    b"\0\0\0\1": "FreeSurfer MGH",
+}
 VOLUMES = Searched(
     "volumes",
     "name NIfTI, MetaImage (.mhd, not its .raw), NRRD or TIF files, or folders of them or of a DICOM series",
@@ -151,7 +159,7 @@ def _read_tif(path: Path, num_channels: int | None, shape: tuple[int, ...], dtyp
         for index, page in enumerate(image):
             if page.shape != voxels[:, index].shape or page.dtype != dtype:
                 raise DataError(
-                    f"{path}: page {index + 1} is {page.dtype} of {len(page)} channels, "
+                    f"{path}: page {index + 1} is {page.dtype} of {counted(len(page), 'channel')}, "
                     f"but the first is {dtype} of {shape[0]}",
                     hint="save all pages alike",
                 )

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from unetcli.data.cases import IGNORED
 from unetcli.data.formats.images import grey_of, open_image
-from unetcli.data.formats.jpeg import is_jpeg, read_jpeg
 from unetcli.data.manifest import ClassInfo
 from unetcli.data.preparing.object_dataset import ObjectImage, refuse_all_skipped, shortened
 from unetcli.data.preparing.volume_records import Skipped
-from unetcli.data.sources.coco import CocoFile, CocoImage, class_indices
+from unetcli.data.sources.coco import CocoFile, CocoImage, class_indices, refuse_unknown
 from unetcli.data.sources.coco_masks import Crowd, draw_objects, outlined
 from unetcli.data.sources.isbi import ALLOWED_TYPES
-from unetcli.errors import DataError, UnetError
+from unetcli.errors import DataError, UnetError, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +45,14 @@ class CocoWishes:
         keep_empty: Whether images without any object of the classes are kept.
         limit: Most images of each part, the first by their ids; None for all.
         is_strict: Whether a skipped image is an error.
+        is_chosen: Whether the classes are some of the categories, and not all that there are.
     """
 
     crowd: Crowd = "ignore"
     keep_empty: bool = False
     limit: int | None = None
     is_strict: bool = False
+    is_chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,10 +73,23 @@ class CocoImages:
 
 
 def wanted_images(part: CocoPart, classes: Sequence[ClassInfo], wishes: CocoWishes) -> tuple[CocoImage, ...]:
-    """The images to read."""
+    """The images to read.
+
+    Raises:
+        DataError: If the file lacks a category that is a class, or, unless categories are chosen, an annotation of one
+            of the images is of a category that the file lacks.
+    """
     indices = class_indices(part.file, classes)
-    images = [image for image in part.file.images if wishes.keep_empty or outlined(image, indices)]
-    return tuple(images[: wishes.limit])
+    known = part.file.categories
+
+    def is_wanted(image: CocoImage) -> bool:
+        is_unknown = not wishes.is_chosen and any(each.category not in known for each in image.objects)
+        return wishes.keep_empty or is_unknown or bool(outlined(image, indices))
+
+    images = tuple(filter(is_wanted, part.file.images))[: wishes.limit]
+    if not wishes.is_chosen:
+        refuse_unknown(part.file, images)
+    return images
 
 
 def read_all_coco(
@@ -98,7 +112,9 @@ def read_all_coco(
         indices = class_indices(part.file, classes)
         wanted = wanted_images(part, classes, wishes)
         if (num_empty := len(part.file.images) - len(wanted)) and wishes.limit is None:
-            warnings.append(f"{part.file.path}: {num_empty} images hold no object of the classes, and are left out")
+            verbs = ("holds", "is") if num_empty == 1 else ("hold", "are")
+            told = f"{counted(num_empty, 'image')} {verbs[0]} no object of the classes, and {verbs[1]} left out"
+            warnings.append(f"{part.file.path}: {told}")
         for image in wanted:
             try:
                 found, more = _read_image(part, image, indices, wishes.crowd)
@@ -129,13 +145,12 @@ def _read_image(
 
 
 def _read_pixels(path: Path) -> NDArray[Any]:
-    if is_jpeg(path):
-        pixels = read_jpeg(path)
-    else:
-        with open_image(path) as image:
-            pixels = image.read(0)
+    with open_image(path) as image:
+        pixels = image.read(0)
     if pixels.dtype.name not in ALLOWED_TYPES or len(pixels) not in {1, 3} or not np.isfinite(pixels).all():
-        raise DataError(f"{path}: is {pixels.dtype} of {len(pixels)} channels, but must be grey or RGB, and finite")
+        raise DataError(
+            f"{path}: is {pixels.dtype} of {counted(len(pixels), 'channel')}, but must be grey or RGB, and finite"
+        )
     grey = grey_of(pixels)
     return pixels if grey is None else grey
 

@@ -17,7 +17,7 @@ from unetcli.data.preparing.volume_plan import SplitPlan, draw_splits, published
 from unetcli.data.preparing.volume_records import Skipped
 from unetcli.data.preparing.weighting import with_weights
 from unetcli.data.sources.folder_images import channel_names
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 Channels = Literal["auto", "grey", "rgb"]
 Array = NDArray[Any]
@@ -101,7 +101,7 @@ def describe_objects(
     """
     num_objects = sum(len(np.unique(image.instances[image.instances > 0])) for image in images)
     if not num_objects:
-        raise DataError(f"none of the {len(images)} images holds an object", hint="choose others to learn from")
+        raise DataError(f"there is no object in {counted(len(images), 'image')}", hint="choose others to learn from")
     num_channels = 1 if options.channels == "grey" else max(len(image.image) for image in images)
     num_channels = 3 if options.channels == "rgb" else num_channels
     cases = tuple(
@@ -154,7 +154,7 @@ def refuse_all_skipped(skipped: Sequence[Skipped], num_usable: int, *, is_strict
         raise DataError(f"no image can be used: {told or 'there is none'}", hint="look at the files that are named")
     if skipped and is_strict:
         raise DataError(
-            f"{len(skipped)} of {len(skipped) + num_usable} images cannot be used: {told}",
+            f"{len(skipped)} of {counted(len(skipped) + num_usable, 'image')} cannot be used: {told}",
             hint="mend or remove them, or leave out --strict to skip them",
         )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from unetcli.data.cases import LabelledImage
 from unetcli.data.formats.png import encode_png
 from unetcli.data.manifest import Case, IntensityStats, Manifest
+from unetcli.errors import counted
 
 SLICES, COLUMNS, SIDE, GAP, LINE = 6, 3, 384, 8, 20
 BACKGROUND = (24, 24, 24)
@@ -136,7 +137,7 @@ def _header(manifest: Manifest, width: int) -> Picture:
         f"labels  {_shares(manifest.class_shares, manifest)}",
         *(_range(manifest, info.index) for info in manifest.classes),
         f"intensity  {stats.minimum:g} to {stats.maximum:g}, mean {stats.mean:.1f}, deviation {stats.std:.1f}",
-        f"split  {manifest.split_method}, {len(manifest.splits)} fold{'s' if len(manifest.splits) > 1 else ''}",
+        f"split  {manifest.split_method}, {counted(len(manifest.splits), 'fold')}",
     ]
     header = _canvas(LINE * len(lines) + 2 * GAP, width)
     for number, line in enumerate(lines, start=1):

@@ -26,7 +26,7 @@ from unetcli.data.preparing.volume_labels import MappedLabels, map_labels
 from unetcli.data.preparing.volume_records import CaseSettings, Finished, RawCase, Skipped, save_record, stamp_of
 from unetcli.data.resampling import resample_image, resample_labels, resampled_geometry
 from unetcli.data.sources.archives import FileSource, located, outlined, unpacked_size
-from unetcli.errors import DataError, UnetError
+from unetcli.errors import DataError, UnetError, counted
 
 IMAGES, LABELS, MAPPED_IMAGES, MAPPED_LABELS, POINTS = "images", "seg", "cache/images", "cache/seg", "points"
 HEADER_BYTES = 352
@@ -137,9 +137,10 @@ def _shared_grid(files: list[VolumeFile], num_channels: int) -> Geometry:
     *images, labels = files
     found = sum(file.num_channels for file in images)
     if found != num_channels:
-        raise DataError(f"{images[0].path.name}: has {found} channels, but the dataset has {num_channels}")
+        raise DataError(f"{images[0].path.name}: has {counted(found, 'channel')}, but the dataset has {num_channels}")
     if labels.num_channels != 1:
-        raise DataError(f"{labels.path.name}: labels have {labels.num_channels} channels, but must have 1")
+        found = f"{labels.num_channels} channels{', as a palette of colours has' if labels.num_channels == 3 else ''}"
+        raise DataError(f"{labels.path.name}: labels have {found}, but must have 1")
     # a TIF often tells no spacing; then its size is all that can be compared
     told = next((file for file in files if file.has_spacing), images[0])
     grid = replace(told.geometry, size=images[0].geometry.size)

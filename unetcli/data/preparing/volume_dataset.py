@@ -23,7 +23,7 @@ from unetcli.data.preparing.volume_cases import IMAGES, LABELS, MAPPED_IMAGES, M
 from unetcli.data.preparing.volume_plan import VolumeSource, WorkOptions, WorkPlan, make_volume_splits, refuse_skipped
 from unetcli.data.preparing.volume_records import DATASET, PARTS, RECORDS, Finished, RawCase, Skipped, written_files
 from unetcli.data.preparing.volume_work import work_on
-from unetcli.errors import ConfigError, DataError
+from unetcli.errors import ConfigError, DataError, counted
 from unetcli.files import replacing_folder
 
 
@@ -198,8 +198,9 @@ def _locked(folder: Path) -> Generator[None]:
 def _warnings(manifest: Manifest, kept: Sequence[Finished], plan: WorkPlan) -> Iterator[str]:
     without = [raw.id for raw, outline in plan.outlines if not outline.has_spacing]
     if without:
+        verb = "does" if len(without) == 1 else "do"
         yield (
-            f"{len(without)} of {len(plan.outlines)} images do not tell the size of their voxels, "
+            f"{len(without)} of {counted(len(plan.outlines), 'image')} {verb} not tell the size of their voxels, "
             f"which is taken for 1 mm: {', '.join(without[:5])}"
         )
     for finished in kept:

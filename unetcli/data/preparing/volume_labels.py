@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.data.preparing.intensities import CHUNK, count_values
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 SHOWN = 6
 
@@ -58,7 +58,7 @@ def map_labels(mask: NDArray[Any], rule: LabelRule) -> MappedLabels:
     unknown = {value: count for value, count in found.items() if value not in known}
     if unknown and rule.others is None:
         raise DataError(
-            f"labels hold {counted(unknown, _noun(mask))}, but must be of {', '.join(map(str, sorted(known)))}",
+            f"labels hold {counted_values(unknown, _noun(mask))}, but must be of {', '.join(map(str, sorted(known)))}",
             hint="declare what these values mean, or mend the labels",
         )
     wanted = np.array([known.get(value, rule.others) for value in found], np.uint8)
@@ -95,10 +95,10 @@ def value_counts(whole: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int
     return values.astype(np.int64), counts
 
 
-def counted(values: Mapping[Any, int], noun: str = "voxel") -> str:
+def counted_values(values: Mapping[Any, int], noun: str = "voxel") -> str:
     """Values with their counts, such as `3 (12 voxels), 7 (1 voxel)`; the first few, and how many more."""
-    shown = [f"{value:g} ({count} {noun}{'s' if count > 1 else ''})" for value, count in list(values.items())[:SHOWN]]
-    more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
+    shown = [f"{value:g} ({counted(count, noun)})" for value, count in list(values.items())[:SHOWN]]
+    more = f" and {counted(len(values) - SHOWN, 'more value')}" if len(values) > SHOWN else ""
     return ", ".join(shown) + more
 
 
@@ -111,7 +111,7 @@ def _refuse_fractions(mask: NDArray[Any]) -> None:
     values, counts = np.unique(strange, return_counts=True)
     found = dict(zip(values.tolist(), counts.tolist(), strict=True))
     raise DataError(
-        f"labels must be whole numbers, but hold {counted(found, _noun(mask))}",
+        f"labels must be whole numbers, but hold {counted_values(found, _noun(mask))}",
         hint="resample masks with nearest neighbours, never with linear or cubic interpolation",
     )
 

@@ -16,7 +16,7 @@ from unetcli.data.preparing.volume_labels import LabelRule
 from unetcli.data.preparing.volume_records import CaseSettings, Finished, RawCase, Skipped, load_record
 from unetcli.data.preparing.volume_work import default_jobs
 from unetcli.data.sources.class_names import sides_of
-from unetcli.errors import ConfigError, DataError, UnetError
+from unetcli.errors import ConfigError, DataError, UnetError, counted
 
 DEFAULT_FOLDS = 5
 DEFAULT_SEED = 12345
@@ -180,7 +180,7 @@ def refuse_skipped(skipped: Sequence[Skipped], num_usable: int, options: WorkOpt
         raise DataError(f"{number}: {told or 'there is none'}", hint="look at the files that are named")
     if skipped and options.is_strict:
         raise DataError(
-            f"{len(skipped)} of {len(skipped) + num_usable} cases cannot be used: {told}",
+            f"{len(skipped)} of {counted(len(skipped) + num_usable, 'case')} cannot be used: {told}",
             hint="mend or remove them, or leave out --strict to skip them",
         )
 
@@ -246,7 +246,7 @@ def draw_splits(
         DataError: If there are fewer than two cases or groups.
     """
     if len(ids) < 2:
-        raise DataError(f"{len(ids)} case cannot be split", hint="training and validation need at least 2")
+        raise DataError(f"{counted(len(ids), 'case')} cannot be split", hint="training and validation need at least 2")
     keys = [(name, False) if group is None else (group, True) for name, group in zip(ids, groups, strict=True)]
     if len(set(keys)) < 2:
         raise DataError(f"all {len(ids)} cases are of one group", hint="training and validation need at least 2")

@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
 from unetcli.data.cases import IGNORED
@@ -20,6 +20,8 @@ RESERVED = ("background", "border", "ignore")
 """Names of classes that are no objects."""
 PARTS = ("images", "annotations", "categories")
 LARGEST_VALUE = 65535
+SHOWN = 10
+"""Most ids of categories in a message."""
 Value = TypeVar("Value")
 
 
@@ -76,7 +78,9 @@ class CocoFile:
 
 
 def read_annotations(path: Path) -> CocoFile:
-    """Read an annotation file, and check that its parts fit each other; outlines are looked at when they are drawn.
+    """Read an annotation file, and check that its parts fit each other.
+
+    Outlines are looked at when they are drawn, and categories when it is known which are wanted: `refuse_unknown`.
 
     Raises:
         DataError: If it is missing, no JSON, or not of this form; names the entry.
@@ -90,10 +94,7 @@ def read_annotations(path: Path) -> CocoFile:
         categories[number] = name
     objects: defaultdict[int, list[CocoObject]] = defaultdict(list)
     for place, entry in _entries(path, content, "annotations"):
-        category = _field(place, entry, "category_id", int)
-        if category not in categories:
-            raise DataError(f"{place}: is of category {category}, which the file has not")
-        is_crowd = bool(entry.get("iscrowd", 0))
+        is_crowd, category = bool(entry.get("iscrowd", 0)), _field(place, entry, "category_id", int)
         found = CocoObject(entry.get("id"), category, entry.get("segmentation"), is_crowd)
         objects[_field(place, entry, "image_id", int)].append(found)
     images: dict[int, CocoImage] = {}
@@ -102,11 +103,25 @@ def read_annotations(path: Path) -> CocoFile:
         if number in images:
             raise DataError(f"{place}: the id {number} is there twice")
         size = (_field(place, entry, "height", int), _field(place, entry, "width", int))
-        images[number] = CocoImage(_field(place, entry, "file_name", str), size, tuple(objects.get(number, ())))
+        images[number] = CocoImage(_file_name(place, entry), size, tuple(objects.get(number, ())))
     if lost := sorted(objects.keys() - images.keys()):
         raise DataError(f"{path}: annotations are of image {lost[0]}, which the file has not")
     _refuse_same_names(path, list(images.values()))
     return CocoFile(path, dict(sorted(categories.items())), tuple(images[number] for number in sorted(images)))
+
+
+def refuse_unknown(file: CocoFile, images: Sequence[CocoImage]) -> None:
+    """Raise `DataError` if an annotation of these images is of a category that the file has not."""
+    for image in images:
+        for each in image.objects:
+            if each.category not in file.categories:
+                known = ", ".join(map(str, list(file.categories)[:SHOWN]))
+                more = " and so on" if len(file.categories) > SHOWN else ""
+                raise DataError(
+                    f"{file.path}: annotation {each.id} of {image.file_name} is of category {each.category}, "
+                    f"but the file has the categories {known}{more}",
+                    hint="mend the file, or choose the categories to learn with --category NAME",
+                )
 
 
 def choose_classes(file: CocoFile, names: Sequence[str] = ()) -> tuple[ClassInfo, ...]:
@@ -196,6 +211,19 @@ def _field(place: str, entry: Mapping[str, Any], name: str, kind: type[Value]) -
     if not isinstance(value, kind) or isinstance(value, bool):
         raise DataError(f"{place}: {name} must be of type {kind.__name__}, found {value!r}")
     return value
+
+
+def _file_name(place: str, entry: Mapping[str, Any]) -> str:
+    """The name of an image, which must lie in the folder of the images, for whichever system it was written."""
+    name = _field(place, entry, "file_name", str)
+    paths = (PurePosixPath(name), PureWindowsPath(name))
+    if not paths[0].name or any(path.anchor or ".." in path.parts for path in paths):
+        raise DataError(
+            f"{place}: file_name must be the name of a file in the folder of the images, or in one below it, "
+            f"without a root and without '..', found {name!r}",
+            hint="write names relative to that folder, such as part/0001.jpg",
+        )
+    return name
 
 
 def _refuse_same_names(path: Path, images: Sequence[CocoImage]) -> None:

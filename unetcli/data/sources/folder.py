@@ -16,9 +16,10 @@ from typing import Literal
 from unetcli.data.formats.dicom import holds_dicom
 from unetcli.data.formats.images import SUFFIXES as IMAGE_SUFFIXES
 from unetcli.data.formats.images import natural_key
+from unetcli.data.formats.jpeg import SUFFIXES as JPEG_SUFFIXES
 from unetcli.data.formats.volumes import SUFFIXES as VOLUME_SUFFIXES
 from unetcli.data.preparing.volume_records import Skipped
-from unetcli.errors import ConfigError, DataError
+from unetcli.errors import ConfigError, DataError, counted
 
 MASK_WORD = r"masks?|seg|segmentations?|labels?|labelstr|annotations?|gt"
 IMAGE_WORD = r"images?|imagestr|imgs?|im|raw|volumes?|vol"
@@ -133,9 +134,9 @@ def find_pairs(source: Path, search: Search) -> Pairs:
     without = [pair.id for pair in pairs if pair.group is None]
     warnings = []
     if search.group_by is not None and without:
-        warnings.append(
-            f"--group-by matches {len(without)} names not, which are a group each: {', '.join(without[:5])}"
-        )
+        alone_in = "which is a group of its own" if len(without) == 1 else "which are a group each"
+        names = counted(len(without), "name")
+        warnings.append(f"--group-by does not match {names}, {alone_in}: {', '.join(without[:5])}")
     skipped = sorted((*ambiguous, *others, *alone), key=lambda each: natural_key(Path(each.id)))
     return Pairs(source, pairs, tuple(skipped), _dimension(pairs, search), tuple(warnings))
 
@@ -261,10 +262,15 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _unique(files: Named, what: str) -> tuple[dict[str, Path], list[Skipped]]:
-    """Files by name; those that share a name are told, since none can say which is meant."""
+    """Files by name; those that share a name are told, since none can say which is meant.
+
+    A JPEG is passed over beside a file of its name that is none, since it was made from it to be looked at.
+    """
     by_name: defaultdict[str, list[Path]] = defaultdict(list)
     for name, path in files:
         by_name[name].append(path)
+    for name, paths in by_name.items():
+        by_name[name] = [path for path in paths if path.suffix.lower() not in JPEG_SUFFIXES] or paths
     skipped = [
         Skipped(name, f"{what} of this name is there {len(paths)} times: {', '.join(path.name for path in paths[:3])}")
         for name, paths in by_name.items()

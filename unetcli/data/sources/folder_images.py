@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from unetcli.data.cases import IGNORED, LabelledImage, content_hash
 from unetcli.data.formats.images import ImageFile, grey_of, open_image
+from unetcli.data.formats.jpeg import refuse_jpeg
 from unetcli.data.formats.tif import page_name
 from unetcli.data.manifest import Manifest, Split, WeightMapFacts
 from unetcli.data.preparing.dataset import describe_case, intensity_stats
@@ -24,9 +25,9 @@ from unetcli.data.preparing.weighting import pieces_of_classes, with_weights
 from unetcli.data.sources.class_names import rule_of, with_mirrors
 from unetcli.data.sources.folder import Pair, Pairs
 from unetcli.data.sources.isbi import ALLOWED_TYPES
-from unetcli.data.sources.label_map import Colour, LabelMap, Meaning, meaning_of
+from unetcli.data.sources.label_map import Colour, LabelMap, Meaning, meaning_of, unmet, untold
 from unetcli.data.sources.mask_files import DrawnMask, palette_warnings, read_mask
-from unetcli.errors import DataError, UnetError
+from unetcli.errors import DataError, UnetError, counted
 
 Array = NDArray[Any]
 
@@ -93,23 +94,14 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
     colour, all are. Images that are the same everywhere, or a copy of another, are skipped.
 
     Raises:
-        DataError: If the masks' values tell no classes, no case is left, or one is skipped under `is_strict`.
+        DataError: If a mask is a JPEG, the masks' values tell no classes, no case is left, or one is skipped under
+            `is_strict`.
         ConfigError: If an option does not fit what was found.
     """
-    pages: list[_Page] = []
-    skipped = list(pairs.alone)
-    hint = ""
     for pair in pairs.pairs:
-        try:
-            pages += _read_pair(pair, options.label_map.colours)
-        except UnetError as error:
-            skipped.append(Skipped(pair.id, str(error)))
-            hint = hint or error.hint
-        advance()
-    if not pages:
-        raise DataError(
-            f"{pairs.source}: no case can be used: {_told(skipped)}", hint=hint or "look at the files that are named"
-        )
+        refuse_jpeg(pair.mask)
+    skipped = list(pairs.alone)
+    pages = _read_pairs(pairs, options.label_map.colours, skipped, advance)
     values: Counter[int] = Counter()
     for page in pages:
         values.update(dict(zip(*(array.tolist() for array in value_counts(page.mask.values)), strict=True)))
@@ -119,19 +111,21 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
     except DataError as error:
         raise DataError(f"{pairs.source}: {error}", hint=error.hint) from error
     labelled = _label(pages, meaning, skipped)
+    if not labelled and (error := untold(values, meaning, options.label_map)):
+        raise DataError(f"{pairs.source}: {error}", hint=error.hint)
     if options.weight_map and labelled:
         labelled = _weigh(labelled, len(meaning.classes), options.weight_map)
     cases = tuple(case for case, _ in labelled)
     if skipped and options.is_strict:
         raise DataError(
-            f"{pairs.source}: {len(skipped)} cases cannot be used: {_told(skipped)}",
+            f"{pairs.source}: {counted(len(skipped), 'case')} cannot be used: {_told(skipped)}",
             hint="mend or remove them, or leave out --strict to skip them",
         )
     if not cases:
         raise DataError(
             f"{pairs.source}: no case can be used: {_told(skipped)}", hint="look at the files that are named"
         )
-    warnings = (*pairs.warnings, *palette_warnings(page.mask for page in pages))
+    warnings = (*pairs.warnings, *palette_warnings(page.mask for page in pages), *unmet(values, options.label_map))
     return FolderImages(_describe(labelled, meaning, options), cases, tuple(skipped), values, warnings)
 
 
@@ -140,11 +134,31 @@ def _told(skipped: Sequence[Skipped]) -> str:
     return "; ".join(f"{each.id}: {each.reason}" for each in skipped[:5]) + more
 
 
+def _read_pairs(
+    pairs: Pairs, colours: Mapping[Colour, int], skipped: list[Skipped], advance: Callable[[], None]
+) -> list[_Page]:
+    """All pages; what cannot be read is added to `skipped`, and an error if nothing can."""
+    pages: list[_Page] = []
+    hint = ""
+    for pair in pairs.pairs:
+        try:
+            pages += _read_pair(pair, colours)
+        except UnetError as error:
+            skipped.append(Skipped(pair.id, str(error)))
+            hint = hint or error.hint
+        advance()
+    if not pages:
+        raise DataError(
+            f"{pairs.source}: no case can be used: {_told(skipped)}", hint=hint or "look at the files that are named"
+        )
+    return pages
+
+
 def _read_pair(pair: Pair, colours: Mapping[Colour, int]) -> Iterator[_Page]:
     with contextlib.ExitStack() as stack:
         image, mask = (stack.enter_context(open_image(path)) for path in (pair.image, pair.mask))
         if image.num_pages != mask.num_pages:
-            raise DataError(f"{mask.path}: has {mask.num_pages} pages, but its image has {image.num_pages}")
+            raise DataError(f"{mask.path}: has {counted(mask.num_pages, 'page')}, but its image has {image.num_pages}")
         pages = [_read_page(pair, image, mask, index, colours) for index in range(image.num_pages)]
     return iter(pages)
 

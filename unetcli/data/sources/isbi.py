@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from unetcli.data.cases import LabelledImage
+from unetcli.data.formats.jpeg import refuse_jpeg
 from unetcli.data.formats.pages import Pages, read_pages
 from unetcli.data.formats.tif import first_place
 from unetcli.data.manifest import ClassInfo
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 VOLUME, LABELS, TEST = "train-volume", "train-labels", "test-volume"
 SUFFIXES = (".tif", ".tiff", ".png")
@@ -94,6 +95,8 @@ def read_isbi(source: Path) -> IsbiStack:
     """
     files = find_isbi(source)
     images = [read_pages(image) for _, image, _ in files.pairs]
+    for _, _, mask in files.pairs:
+        refuse_jpeg(mask)
     masks = [read_pages(mask) for _, _, mask in files.pairs]
     _check_sizes(images, masks, is_stack=files.is_stack)
     _check_images(images)
@@ -163,7 +166,7 @@ def _check_sizes(images: Sequence[Pages], masks: Sequence[Pages], *, is_stack: b
                 raise DataError(f"{pages.path}: has {len(pages.pixels)} pages, but a numbered file must have one")
         if len(mask.pixels) != len(image.pixels):
             raise DataError(
-                f"{mask.path}: has {len(mask.pixels)} pages, but {image.path.name} has {len(image.pixels)}",
+                f"{mask.path}: has {counted(len(mask.pixels), 'page')}, but {image.path.name} has {len(image.pixels)}",
                 hint="each slice needs its labels; take both files from the same source",
             )
         if mask.pixels.shape != image.pixels.shape:
@@ -232,10 +235,14 @@ def _place(pages: Pages, value: float) -> str:
 def _blank_warnings(cases: Sequence[LabelledImage], classes: Sequence[ClassInfo]) -> Iterator[str]:
     blank = [case.id for case in cases if case.image.min() == case.image.max()]
     if len(blank) == len(cases):
-        raise DataError(f"all {len(cases)} images are blank", hint="export the images again")
+        raise DataError(
+            "the image is blank" if len(cases) == 1 else f"all {len(cases)} images are blank",
+            hint="export the images again",
+        )
     if blank:
-        yield f"{len(blank)} of {len(cases)} images are blank: {', '.join(blank)}"
+        yield f"{len(blank)} of {len(cases)} images {'is' if len(blank) == 1 else 'are'} blank: {', '.join(blank)}"
     for info in classes:
         uniform = [case.id for case in cases if (case.labels == info.index).all()]
         if uniform:
-            yield f"{len(uniform)} of {len(cases)} label slices hold nothing but {info.name}: {', '.join(uniform)}"
+            verb = "holds" if len(uniform) == 1 else "hold"
+            yield f"{len(uniform)} of {len(cases)} label slices {verb} nothing but {info.name}: {', '.join(uniform)}"

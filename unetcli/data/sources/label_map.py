@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 
 from unetcli.data.cases import IGNORED
 from unetcli.data.manifest import ClassInfo
-from unetcli.data.sources.class_names import ignored_values, numbered_classes, parse_labels
+from unetcli.data.preparing.volume_labels import counted_values
+from unetcli.data.sources.class_names import IGNORE, ignored_values, numbered_classes, parse_labels
 from unetcli.data.sources.mask_values import classes_of
-from unetcli.errors import ConfigError
+from unetcli.errors import ConfigError, DataError
 
 Colour = tuple[int, int, int]
 BLACK = (0, 0, 0)
+SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +59,30 @@ def parse_label_map(options: Sequence[str]) -> LabelMap:
     values: dict[int, int] = {}
     colours: dict[Colour, int] = {}
     for option in options:
-        found = re.fullmatch(r"\s*(?:(-?\d+)|#([0-9a-fA-F]{6}))\s*=\s*(\d+)\s*", option)
-        if not found or int(found[3]) > IGNORED:
+        found = re.fullmatch(r"\s*(?:(-?\d+)|#([0-9a-fA-F]{6}))\s*=\s*(-?\d+)\s*", option)
+        if not found:
             raise ConfigError(
-                f"--label-map {option}: must be VALUE=INDEX or #RRGGBB=INDEX, with an index of at most {IGNORED}",
+                f"--label-map {option}: must be VALUE=INDEX or #RRGGBB=INDEX",
                 hint=f"such as --label-map 255=1 or --label-map '#ff0000=1'; {IGNORED} is for pixels to ignore",
             )
         index = int(found[3])
+        if not 0 <= index <= IGNORED:
+            raise ConfigError(
+                f"--label-map {option}: the index must be that of a class, from 0 to {IGNORED - 1}, or {IGNORED} for "
+                f"pixels to ignore, found {index}",
+                hint="0 is background; number the others from 1 without a gap",
+            )
         colour: Colour = BLACK
         if found[2]:
             red, green, blue = bytes.fromhex(found[2])
             colour = (red, green, blue)
         if (colour in colours) if found[2] else (int(found[1]) in values):
-            raise ConfigError(f"--label-map {option}: is given twice", hint="leave one of them out")
+            said, before = (found[2], colours[colour]) if found[2] else (found[1], values[int(found[1])])
+            raise ConfigError(
+                f"--label-map {option}: {'the colour #' if found[2] else 'the value '}{said} is given twice, and was "
+                f"to become {before} before",
+                hint="leave one of them out",
+            )
         if found[2]:
             colours[colour] = index
         else:
@@ -77,12 +90,38 @@ def parse_label_map(options: Sequence[str]) -> LabelMap:
     if values and colours:
         raise ConfigError("--label-map: tells of values and of colours", hint="masks have one or the other")
     told = LabelMap({0: 0} | values if values else {}, {BLACK: 0} | colours if colours else {})
-    if options and (told.indices != list(range(len(told.indices))) or len(told.indices) < 2):
+    lacking = set(range(max((1, *told.indices)))) | {1}
+    if options and (gaps := sorted(lacking.difference(told.indices))):
         raise ConfigError(
-            f"--label-map: tells of the classes {', '.join(map(str, told.indices))}, but they must be 0, 1 and so on",
+            f"--label-map: tells of the classes {', '.join(map(str, told.indices)) or 'none'}, but nothing becomes "
+            f"{', '.join(map(str, gaps))}",
             hint="0 is background; number the others from 1 without a gap",
         )
     return told
+
+
+def untold(values: Counter[int], meaning: Meaning, told: LabelMap) -> DataError | None:
+    """What is wrong if masks hold values that nothing is told of; None if they do not."""
+    known = sorted({*meaning.ignored, *(value for info in meaning.classes for value in info.source_values)})
+    unknown = {value: count for value, count in sorted(values.items()) if value not in known}
+    if not unknown:
+        return None
+    option, first = "--label-map" if told.values else "--label", next(iter(unknown))
+    forms = f"{first}=1, or {first}={IGNORED}" if told.values else f"{first}=NAME, or {first}={IGNORE}"
+    return DataError(
+        f"the masks hold {counted_values(unknown, 'pixel')}, which {option} does not tell; it tells of "
+        f"{', '.join(map(str, known))}",
+        hint=f"say what all values mean, such as {option} {forms} for pixels to ignore",
+    )
+
+
+def unmet(values: Counter[int], told: LabelMap) -> list[str]:
+    """What is told of values, or of colours whose class is empty, that no mask holds, as sentences."""
+    named = {f"{value}": value in values for value in told.values if value != 0}
+    named |= {colour_text(colour): index in values for colour, index in told.colours.items() if colour != BLACK}
+    missing = [name for name, is_there in named.items() if not is_there]
+    found = f"; they hold the values {', '.join(map(str, sorted(values)[:SHOWN]))}" if told.values else ""
+    return [f"no mask holds {', '.join(missing)}, of which --label-map tells{found}"] if missing else []
 
 
 def meaning_of(
@@ -94,7 +133,7 @@ def meaning_of(
         values: Pixels of each value, over all masks; of masks with colours the class indices.
         labels: `VALUE=NAME`; together with a label map `INDEX=NAME`.
         told: The label map.
-        noun: What is counted, for messages.
+        noun: What is counted_values, for messages.
 
     Raises:
         DataError: If nothing is told and the values tell no classes.

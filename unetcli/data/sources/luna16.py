@@ -17,7 +17,7 @@ from unetcli.data.preparing.volume_plan import SplitPlan, VolumeSource
 from unetcli.data.preparing.volume_records import RawCase, Skipped
 from unetcli.data.sources.archives import ArchivedFile, FileSource, Member, list_members
 from unetcli.data.sources.class_names import ignored_values, numbered_classes, parse_labels, rule_of, with_mirrors
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 LABELS: Mapping[int, str] = {0: "background", 3: "left_lung", 4: "right_lung", 5: "trachea"}
 CHANNELS = ("CT",)
@@ -136,7 +136,11 @@ def _validation(names: Sequence[tuple[str, str]]) -> tuple[set[str], str]:
     if last and len(names) > NUM_VALIDATION:
         return set(last[-NUM_VALIDATION:]), ""
     number = max(1, math.ceil(len(names) / 10))
-    missing = f"there are only {len(names)} volumes" if last else f"there is no {LAST_SUBSET}"
+    missing = (
+        f"there {'is' if len(names) == 1 else 'are'} only {counted(len(names), 'volume')}"
+        if last
+        else f"there is no {LAST_SUBSET}"
+    )
     return {name for name, _ in names[-number:]}, (
         f"{missing}, so validation is not the published one, but the last {number} of all by name"
     )

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.data.formats.images import ImageFile, grey_of
-from unetcli.data.formats.png import read_palette
 from unetcli.data.formats.tif import page_name
 from unetcli.data.preparing.volume_labels import whole_numbers
 from unetcli.data.sources.label_map import Colour, colour_text
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 SHOWN_COLOURS = 8
 Array = NDArray[Any]
@@ -37,8 +36,8 @@ class DrawnMask:
 def read_mask(mask: ImageFile, index: int, colours: Mapping[Colour, int]) -> DrawnMask:
     """Read a page of a mask.
 
-    Three equal channels are grey, and so is a palette of greys, whose indices are in any order. Of a palette of colours
-    in a PNG the indices are the values. Other colours need to be told.
+    Three equal channels are grey, and so is a palette of nothing but greys, whose indices are in any order. Of a
+    palette of colours the indices are the values, even where a mask uses only its greys. Other colours need to be told.
 
     Args:
         mask: The open file.
@@ -52,13 +51,13 @@ def read_mask(mask: ImageFile, index: int, colours: Mapping[Colour, int]) -> Dra
     pixels = mask.read(index)
     if colours:
         return DrawnMask(_by_colours(pixels, colours, where), {})
-    grey = grey_of(pixels)
-    if grey is None and mask.has_palette and mask.format == "png":
-        indices, table = read_palette(mask.path)
+    if (indexed := mask.read_palette(index)) is not None and any(len(set(colour)) > 1 for colour in indexed[1]):
+        indices, table = indexed
         return DrawnMask(indices, {value: table[value] for value in np.unique(indices).tolist()})
+    grey = grey_of(pixels)
     if grey is None:
         raise DataError(
-            f"{where}: the mask has {'a colour palette' if mask.has_palette else 'colours'}, {_found(pixels)}",
+            f"{where}: the mask has colours, {_found(pixels)}",
             hint="say what they mean, such as --label-map '#ff0000=1', or save it with one value a pixel",
         )
     try:
@@ -86,14 +85,16 @@ def palette_warnings(masks: Iterable[DrawnMask]) -> list[str]:
 
 def _by_colours(pixels: Array, colours: Mapping[Colour, int], where: str) -> NDArray[np.uint8]:
     if pixels.dtype != np.uint8 or len(pixels) not in {1, 3}:
-        raise DataError(f"{where}: is {pixels.dtype} of {len(pixels)} channels, but colours are three bytes")
+        raise DataError(f"{where}: is {pixels.dtype} of {counted(len(pixels), 'channel')}, but colours are three bytes")
     codes = _codes(pixels)
     known = {red << 16 | green << 8 | blue: value for (red, green, blue), value in colours.items()}
     found, places = np.unique(codes, return_inverse=True)
     if unknown := [code for code in found.tolist() if code not in known]:
         raise DataError(
             f"{where}: the mask has {_found(pixels, set(unknown))}, which --label-map does not tell",
-            hint="say what they mean too; colours in between come from resampling or JPEG",
+            hint="say what they mean too, or of grey masks the values, such as --label-map 255=1"
+            if len(pixels) == 1
+            else "say what they mean too; colours in between come from resampling or JPEG",
         )
     return np.array([known[code] for code in found.tolist()], np.uint8)[places].reshape(codes.shape)
 
@@ -105,8 +106,8 @@ def _codes(pixels: Array) -> NDArray[np.int32]:
 
 def _found(pixels: Array, only: set[int] | None = None) -> str:
     """The most frequent colours of a mask with their counts."""
-    if pixels.dtype != np.uint8 or len(pixels) != 3:
-        return f"{len(pixels)} channels of {pixels.dtype}"
+    if pixels.dtype != np.uint8 or len(pixels) not in {1, 3}:
+        return f"{counted(len(pixels), 'channel')} of {pixels.dtype}"
     counts = Counter(dict(zip(*(a.tolist() for a in np.unique(_codes(pixels), return_counts=True)), strict=True)))
     chosen = [(code, count) for code, count in counts.most_common() if only is None or code in only]
     shown = [f"#{code:06x} ({count} px)" for code, count in chosen[:SHOWN_COLOURS]]

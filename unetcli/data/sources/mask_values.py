@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from unetcli.data.manifest import ClassInfo
-from unetcli.data.preparing.volume_labels import counted
+from unetcli.data.preparing.volume_labels import counted_values
 from unetcli.data.sources.class_names import numbered_classes, parse_labels
 from unetcli.errors import DataError
 
@@ -22,7 +22,7 @@ def classes_of(values: Counter[int], labels: Sequence[str] = (), *, noun: str = 
     Args:
         values: Pixels of each value, over all masks.
         labels: `VALUE=NAME`, which says instead what the values mean.
-        noun: What is counted, for messages.
+        noun: What is counted_values, for messages.
 
     Raises:
         DataError: If the values tell no classes.
@@ -40,7 +40,7 @@ def classes_of(values: Counter[int], labels: Sequence[str] = (), *, noun: str = 
         return numbered_classes({0: "background", others[0]: "foreground"})
     if others == list(range(1, len(others) + 1)) and len(others) < MOST_CLASSES:
         return numbered_classes({0: "background"} | {value: f"class_{value}" for value in others})
-    told = counted(dict(sorted(values.items())), noun)
+    told = counted_values(dict(sorted(values.items())), noun)
     raise DataError(
         f"the masks hold {told}, which are neither 0 and one other nor 0, 1, 2 ...",
         hint="say what they mean with --label VALUE=NAME; if they come from resampling or JPEG, export the masks again",

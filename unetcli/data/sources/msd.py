@@ -18,7 +18,7 @@ from unetcli.data.manifest import ClassInfo
 from unetcli.data.preparing.volume_plan import SplitPlan, VolumeSource
 from unetcli.data.preparing.volume_records import RawCase, Skipped
 from unetcli.data.sources.class_names import IGNORE, numbered_classes, rule_of, with_mirrors
-from unetcli.errors import ConfigError, DataError
+from unetcli.errors import ConfigError, DataError, counted
 
 DESCRIPTION = "dataset.json"
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".tif", ".tiff", ".png")
@@ -210,7 +210,7 @@ def _warnings(
     source: Path, description: MsdDescription, found: Sequence[tuple[tuple[Path, ...], Path]]
 ) -> Iterator[str]:
     if description.num_cases is not None and description.num_cases != len(found):
-        yield f"{DESCRIPTION} tells of {description.num_cases} training cases, but {len(found)} were found"
+        yield f"{DESCRIPTION} tells of {counted(description.num_cases, 'training case')}, but {len(found)} were found"
     listed = {path.resolve() for images, _ in found for path in images}
     folder = source / "imagesTr"
     if folder.is_dir():
@@ -219,4 +219,5 @@ def _warnings(
         ]
         if alone:
             names = ", ".join(sorted(re.sub(r"^.*/", "", str(path)) for path in alone)[:5])
-            yield f"{len(alone)} images in {folder} belong to no case: {names}"
+            verb = "belongs" if len(alone) == 1 else "belong"
+            yield f"{counted(len(alone), 'image')} in {folder} {verb} to no case: {names}"

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcli.data.formats.images import SUFFIXES, grey_of, natural_key, open_image
+from unetcli.data.formats.jpeg import refuse_jpeg
 from unetcli.data.formats.png import is_opaque
 from unetcli.data.formats.tif import page_name
 from unetcli.data.preparing.volume_labels import whole_numbers
 from unetcli.data.preparing.weighting import connected_pieces
 from unetcli.data.sources.isbi import ALLOWED_TYPES
-from unetcli.errors import DataError
+from unetcli.errors import DataError, counted
 
 STACK, STACK_LABELS = "volume.tif", "labels-instances.tif"
 IMAGE, MASK = "image.png", "mask.png"
@@ -138,7 +139,7 @@ def _pages_of(root: Path) -> tuple[NucleiFiles, ...]:
         number = images.num_pages
         if masks.num_pages != number:
             raise DataError(
-                f"{labels}: has {masks.num_pages} pages, but {volume.name} has {number}",
+                f"{labels}: has {counted(masks.num_pages, 'page')}, but {volume.name} has {number}",
                 hint="take both files from the same source",
             )
     digits = len(str(number - 1))
@@ -183,12 +184,14 @@ def _check_image(pixels: Array, where: str) -> None:
 
 
 def _read_mask(path: Path, page: int, size: tuple[int, int]) -> Array:
+    refuse_jpeg(path)
     with open_image(path) as image:
         where = page_name(path, page, image.num_pages)
-        pixels = image.read(page)
+        pixels, has_palette = image.read(page), image.has_palette
     grey = grey_of(pixels)
     if grey is None:
-        raise DataError(f"{where}: the mask is in colour, but must be of one value a pixel")
+        found = "has a palette of colours" if has_palette else "is in colour"
+        raise DataError(f"{where}: the mask {found}, but must be of one value a pixel", hint="save it as grey")
     if grey.shape[1:] != size:
         height, width = grey.shape[1:]
         raise DataError(f"{where}: the mask is {height} x {width} px, but its image is {size[0]} x {size[1]} px")
