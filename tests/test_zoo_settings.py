@@ -173,6 +173,39 @@ def test_what_has_no_counterpart_is_named_with_the_reason():
 
 
 @pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (None, "the network eats its own margin; images are mirrored there, not padded with zeros"),
+        ("unet_medical", "the network eats its own margin; images are mirrored there, not padded with zeros"),
+        ("unet_nested", "the network pads, so that its output is as large as its input and no mask is cropped"),
+        ("unet_simple", "the network pads, so that its output is as large as its input and no mask is cropped"),
+    ],
+)
+def test_why_nothing_is_cropped_is_said_of_the_network_of_the_file(name, reason):
+    values = {"cross_valid_ind": 1, "crop": "None"} | ({"model_name": name} if name else {})
+    assert left_of(values) == {"crop": reason}
+
+
+FILTERS = {"filter_weight": ["outc.weight", "outc.bias"]}
+FILTERED = "--filter-weight outc.weight --filter-weight outc.bias"
+
+
+@pytest.mark.parametrize(
+    ("values", "weights"),
+    [
+        ({"resume": False, "transfer_training": False, "resume_ckpt": "a.ckpt"} | FILTERS, ""),
+        ({"resume": True, "transfer_training": False, "resume_ckpt": "a.ckpt"} | FILTERS, "--init-from a.ckpt"),
+        ({"resume": True, "transfer_training": True, "resume_ckpt": "a b.ckpt"}, "--init-from 'a b.ckpt'"),
+        ({"resume": True, "transfer_training": True, "resume_ckpt": "./"} | FILTERS, f"--init-from FILE {FILTERED}"),
+        ({"transfer_training": True, "resume_ckpt": "a.ckpt"} | FILTERS, f"--init-from a.ckpt {FILTERED}"),
+        ({"resume": True, "resume_ckpt": None, "filter_weight": "outc"}, "--init-from FILE"),
+    ],
+)
+def test_the_options_that_load_the_weights_which_a_file_asks_for(values, weights):
+    assert translate(values, "zoo.yaml").weights == weights
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("model_name: unet", "model_name: must be unet_medical or unet_nested or unet_simple, found 'unet'"),
