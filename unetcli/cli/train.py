@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unetcli.cli.distributing import DistributeOption, MasterOption, NodeRankOption, NodesOption
-from unetcli.cli.options import ALL_FOLDS, Device, DeviceOption, FoldOption, JsonOption, OverwriteOption
+from unetcli.cli.options import ALL_FOLDS, Device, DeviceOption, FoldOption, JsonOption, OverwriteOption, one_of
 from unetcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of weights, patches and dropout.")] = None,
     amp: Annotated[
         Precision | None,
-        typer.Option(case_sensitive=False, help="Mixed precision, by MindSpore's levels; O0 on a CPU."),
+        typer.Option("--amp", **one_of(Precision), help="Mixed precision, by MindSpore's levels; O0 on a CPU."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder to make; one in runs/ if left out.")
