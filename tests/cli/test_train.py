@@ -116,9 +116,10 @@ def test_a_finished_run_goes_on_for_more_epochs_where_its_dataset_has_moved_to(w
         ("--set train.epochs=abc", 2, "--set train.epochs: must be a whole number, found 'abc'"),
         ("--preset ibsi", 2, "--preset ibsi: no such preset\nhint:  did you mean 'isbi'?"),
         (
-            "--set train.select_by=dice",
+            "--set train.select_by=mean_io",
             2,
-            "train.select_by: dice: no such measure of isbi\nhint:  known are: pixel_accur",
+            "train.select_by: mean_io: no such measure of isbi\n"
+            "hint:  did you mean 'mean_iou'? known are: pixel_accuracy, mean_iou, ",
         ),
         ("--fold 7", 2, "data.fold: 7, but isbi has 5 folds\nhint:  choose 0 to 4"),
         ("--config nowhere.yaml", 2, "nowhere.yaml: cannot be read"),
