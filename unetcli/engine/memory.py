@@ -37,11 +37,11 @@ def training_bytes(config: Config) -> int:
     """About the most memory that a process holds while it trains on a CPU.
 
     The outputs of all layers are counted by running the network once on the smallest patch there is. The factors are
-    fitted to 13 trainings of a unet (16 to 64 channels on images, 12 and 24 on volumes), by the highest resident set
-    (VmHWM) of fresh processes with MindSpore 2.10 and float32 on two cores. They hold to 10 % there, and to 25 % for 14
-    trainings that they were not fitted to: deeper, wider, larger patches, residual blocks, no normalisation, UNet++,
-    unet_cicek and unet_residual to 25 % too little, unet_valid to 24 % too much. A volume that is read whole, or
-    measured in large tiles, may come on top.
+    fitted to 16 trainings, by the highest resident set (VmHWM) of fresh processes with MindSpore 2.10 and float32 on
+    two cores: 15 of a unet, of 4 to 64 channels on images of 64 to 512 px, and of 12 and 24 on volumes, which they give
+    to 10 %, and one of unet_valid, for which they give 24 % too much. Of 11 others, two deeper, three of other sizes,
+    one each with residual blocks and without normalisation, two of UNet++, unet_cicek and unet_residual, they give 25 %
+    too little to 13 % too much. A volume that is read whole, or measured in large tiles, may come on top.
 
     Args:
         config: Settings with `model.in_channels` and `model.num_classes` set.
