@@ -531,7 +531,7 @@ def test_a_path_of_any_signs_survives_saving(tmp_path, name):
     ],
 )
 def test_sizes_and_axes_must_fit_the_network(assignment, message):
-    assert str(error_of(assignments=[assignment])) == message
+    assert str(error_of(assignments=[assignment])) == f"--set {message}"
 
 
 def test_volumes_have_settings_of_three_axes():

@@ -216,6 +216,17 @@ def test_a_file_of_the_zoo_is_told_of_key_by_key(capsys):
     )
 
 
+def test_weights_that_a_file_of_the_zoo_asks_for_are_warned_of_last(capsys):
+    facts = {"preset": "luna16", "translated": [], "without_counterpart": {"resume": "an option"}}
+
+    report.say_translation(facts, Path("a.yaml"), weights="--init-from a.ckpt")
+
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "warning: a.yaml asks for the weights of another training, which are not loaded; add --init-from a.ckpt, or go "
+        "on with a whole run by --resume RUN"
+    )
+
+
 OUTCOME = {
     "run": "runs/a",
     "outcome": "finished",

@@ -173,6 +173,39 @@ def test_what_has_no_counterpart_is_named_with_the_reason():
 
 
 @pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (None, "the network eats its own margin; images are mirrored there, not padded with zeros"),
+        ("unet_medical", "the network eats its own margin; images are mirrored there, not padded with zeros"),
+        ("unet_nested", "the network pads, so that its output is as large as its input and no mask is cropped"),
+        ("unet_simple", "the network pads, so that its output is as large as its input and no mask is cropped"),
+    ],
+)
+def test_why_nothing_is_cropped_is_said_of_the_network_of_the_file(name, reason):
+    values = {"cross_valid_ind": 1, "crop": "None"} | ({"model_name": name} if name else {})
+    assert left_of(values) == {"crop": reason}
+
+
+FILTERS = {"filter_weight": ["outc.weight", "outc.bias"]}
+FILTERED = "--filter-weight outc.weight --filter-weight outc.bias"
+
+
+@pytest.mark.parametrize(
+    ("values", "weights"),
+    [
+        ({"resume": False, "transfer_training": False, "resume_ckpt": "a.ckpt"} | FILTERS, ""),
+        ({"resume": True, "transfer_training": False, "resume_ckpt": "a.ckpt"} | FILTERS, "--init-from a.ckpt"),
+        ({"resume": True, "transfer_training": True, "resume_ckpt": "a b.ckpt"}, "--init-from 'a b.ckpt'"),
+        ({"resume": True, "transfer_training": True, "resume_ckpt": "./"} | FILTERS, f"--init-from FILE {FILTERED}"),
+        ({"transfer_training": True, "resume_ckpt": "a.ckpt"} | FILTERS, f"--init-from a.ckpt {FILTERED}"),
+        ({"resume": True, "resume_ckpt": None, "filter_weight": "outc"}, "--init-from FILE"),
+    ],
+)
+def test_the_options_that_load_the_weights_which_a_file_asks_for(values, weights):
+    assert translate(values, "zoo.yaml").weights == weights
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("model_name: unet", "model_name: must be unet_medical or unet_nested or unet_simple, found 'unet'"),
@@ -193,6 +226,48 @@ def test_a_bad_value_is_named_with_its_file_and_key(write, text, message):
     with pytest.raises(ConfigError) as caught:
         load_config(file=path)
     assert str(caught.value) == f"{path}: {message}"
+
+
+NESTED = "model_name: unet_nested\ncross_valid_ind: 1\nuse_ds: True\nnum_classes: 2\nimage_size: [576, 576]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "assignments", "message"),
+    [
+        ("image_size: [570, 576]", (), "{file}: image_size: data.patch_size 570 does not fit a network of depth 5"),
+        ("", ("model.depth=8",), "--set model.depth: data.patch_size 576 does not fit a network of depth 8"),
+        ("", ("data.patch_size=[576, 60]",), "--set data.patch_size 60 does not fit a network of depth 5"),
+        ("", ("model.dropout=0.3",), "--set model: unet_nested has no dropout; leave the setting out"),
+        ("", ("model.architecture=unet_simple",), "--set model: unet_simple has no deep_supervision"),
+        ("", ("model.feature_scale=5",), "--set model: base_channels 32 is not divisible by feature_scale 5"),
+        (
+            "",
+            ("model.ndim=3",),
+            "--set model.ndim: data.patch_size: must be 3 numbers, as model.ndim is 3, found [576, 576]",
+        ),
+        ("", ("data.lower=300", "data.upper=20"), "--set data: lower 300.0 must be less than upper 20.0"),
+        ("", ("loss.cross_entropy=0",), "--set loss: one of cross_entropy, dice and focal must have a positive weight"),
+        ("", ("loss.class_weights=[1, 2, 3]",), "--set loss.class_weights are 3, but there are 2 classes"),
+        ("", ("model.dropout=0.3", "model.depth=0"), "--set model.depth: must be at least 2, found 0"),
+    ],
+)
+def test_what_contradicts_something_else_is_named_with_the_key_or_the_option_that_came_last(
+    write, text, assignments, message
+):
+    path = write("".join(line + "\n" for line in NESTED.splitlines() if not text or "size" not in line) + text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file=path, assignments=assignments)
+    assert str(caught.value).startswith(message.format(file=path))
+
+
+def test_a_key_that_was_set_anew_by_hand_is_not_blamed(write):
+    path = write("roi_size: [192, 160, 64]\nmin_val: -400\nmax_val: 900\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file=path, assignments=["data.lower=1000"])
+    assert str(caught.value) == "--set data: lower 1000.0 must be less than upper 900.0"
+    with pytest.raises(ConfigError) as caught:
+        load_config(file=write("roi_size: [192, 160, 64]\nmin_val: 900\nmax_val: -400\n"))
+    assert str(caught.value) == f"{path}: max_val: data: lower 900.0 must be less than upper -400.0"
 
 
 def test_a_file_of_ours_is_none_of_the_zoo(write):

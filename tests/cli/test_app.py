@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from processes import ENVIRONMENT, UNET
 
 from unetcli import __version__
+from unetcli.cli.options import Device, one_of
 
 COMMANDS = ("prepare", "train", "eval", "predict", "export", "doctor")
 
@@ -41,6 +43,7 @@ def test_help_names_every_command(unet):
 def test_every_command_has_help(unet, command):
     done = unet(*command.split(), "--help")
     assert f"Usage: unet {command}" in done.out
+    assert re.search(r"\b(cpu|gpu|ascend|mindir|onnx|air|o[0-3])\b", done.out) is None  # as they are not written
     assert done.err == ""
 
 
@@ -64,12 +67,19 @@ def test_without_a_command_the_help_is_shown(unet):
     [
         ("trian", "Did you mean 'train'?"),
         ("train --epoch 3", "--epochs"),
-        ("train --device Quantum", "'--device'"),
-        ("eval --split test", "'validation', 'train'"),
-        ("export --format PDF", "'--format'"),
+        ("train --device Quantum", "'--device': 'Quantum' is not one of 'auto', 'CPU', 'GPU', 'Ascend'"),
+        ("train --amp O5", "'--amp': 'O5' is not one of 'O0', 'O1', 'O2', 'O3', 'auto'"),
+        ("eval --split Test", "'--split': 'Test' is not one of 'validation', 'train'"),
+        ("eval --runtime Torch", "'Torch' is not one of 'auto', 'mindspore', 'openvino', 'onnxruntime'"),
+        ("export --format PDF", "'--format': 'PDF' is not one of 'MINDIR', 'ONNX', 'AIR'"),
+        ("prepare nuclei --target all", "'--target': 'all' is not one of 'semantic', 'separated', 'border'"),
         ("predict", "images"),
         ("predict a.tif --overlap 0.95", "'--overlap'"),
         ("prepare isbi --folds 1", "'--folds'"),
+        ("eval --instances nearest", "'nearest' is no way to tell objects apart; write --instances=watershed, "),
+        ("eval --instances=nearest", "'nearest' is no way to tell objects apart; write --instances=watershed, "),
+        ("predict --instances nearest", "'nearest' is no image, and no way to tell objects apart; write --instances="),
+        ("predict --instances components", "Missing argument 'images'"),
     ],
 )
 def test_what_it_does_not_know_is_refused_with_what_it_knows(unet, arguments, says):
@@ -77,11 +87,18 @@ def test_what_it_does_not_know_is_refused_with_what_it_knows(unet, arguments, sa
     assert list(unet.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("text", ["Ascend", "ascend", "ASCEND", Device.ascend])
+def test_a_word_of_several_is_taken_in_any_case(text):
+    assert one_of(Device)["parser"](text) is Device.ascend
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
         ("train", 3, "datasets: no dataset in it"),
         ("eval", 4, "runs/: no runs here"),
+        ("eval --instances Watershed", 4, "runs/: no runs here"),
+        ("predict --instances *.tif", 4, "runs/: no runs here"),
         ("prepare isbi", 3, "data/isbi"),
     ],
 )

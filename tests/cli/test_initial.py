@@ -93,3 +93,15 @@ def test_what_cannot_be_taken_over_is_refused_and_makes_no_run(workshop, argumen
     arguments = arguments.replace("RUN", "runs/isbi-custom-fold0").split()
     assert says in workshop.unet.refuses("train", *settings, *arguments, code=code)
     assert {path.name for path in (workshop.folder / "runs").iterdir()} == before
+
+
+def test_weights_that_a_file_of_the_zoo_asks_for_are_warned_of_unless_there_are_others(workshop, tmp_path):
+    file = tmp_path / "zoo.yaml"
+    file.write_text("model_name: unet_simple\nresume: True\nresume_ckpt: a.ckpt\nimage_size: [64, 64]\n")
+    call = ("train", "--config", file, "--set", "train.select_by=x")
+    warned, silent = (
+        workshop.unet.refuses(*call, *more, code=2) for more in ((), ("--init-from", workshop.run / "best.ckpt"))
+    )
+    warning = f"warning: {file} asks for the weights of another training, which are not loaded; add --init-from a.ckpt"
+    assert f"\n{warning}, or go on with a whole run by --resume RUN\nerror: train.select_by" in warned
+    assert "warning: " not in silent

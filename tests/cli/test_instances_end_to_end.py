@@ -110,7 +110,7 @@ def test_another_method_can_be_asked_for(unet, report):
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        ("predict one.png --instances=nearest", 2, "'nearest' is no way to tell objects apart; write watershed or"),
+        ("predict one.png --instances=nearest", 2, "'nearest' is no way to tell objects apart; write --instances"),
         ("predict published/volume.tif --instances --export-inputs tiles", 2, "--instances: cannot be with --export"),
         ("predict published/volume.tif -o masks --instances", 2, "already exists"),
     ],

@@ -16,6 +16,7 @@ from unetcli.errors import ConfigError
 from unetcli.inference import (
     MemoryPlan,
     PredictorCost,
+    Separation,
     TilePlan,
     Work,
     bytes_as_text,
@@ -26,9 +27,9 @@ from unetcli.inference import (
     symmetries_of,
 )
 from unetcli.inference.blending import piece_bytes
-from unetcli.inference.instances import BYTES_PER_PIXEL
 
 TILES = TilePlan.with_share((96, 256, 256), 0.5, "gaussian", 4)
+IMAGE_TILES = TilePlan.with_share((256, 256), 0.5, "gaussian", 4)
 VOLUME = Work((1, 400, 512, 512), np.dtype(np.int16), 4)
 COST = PredictorCost(resident_bytes=300_000_000, tile_bytes=50_000_000, seconds_per_tile=2.0)
 VOXELS, TILE, ROW = 400 * 512 * 512, 96 * 256 * 256, 512 * 512
@@ -90,10 +91,12 @@ labels = (np.hypot(y % 24 - 12, x % 22 - 11) < 12).astype(np.uint8)  # discs tha
 del y, x
 scores = np.zeros((3, *labels.shape), np.float32)
 before = peak()
-separate(labels, scores, Separation((1,), method="components"))
-first = peak()
-separate(labels, scores, Separation((1,), method="watershed", distance=5))
-print(json.dumps([first - before, peak() - before]))
+hows = [Separation((1,), method="components"), Separation((1,), distance=5), Separation((1,), 2)]
+for how in hows:  # the one that takes least comes first
+    if how.border:
+        labels[:, ::11] *= 2
+    separate(labels, scores, how)
+    print(json.dumps([peak() - before, how.bytes_per_pixel * labels.size]))
 """
 
 
@@ -139,19 +142,46 @@ def test_cleaning_takes_the_place_of_the_slab_and_the_batch():
 
 def test_objects_are_told_apart_beside_all_else():
     work = Work((1, 3000, 4000), np.dtype(np.uint8), 2, keeps_scores=True)
-    tiles = TilePlan.with_share((256, 256), 0.5, "gaussian", 4)
-    without, within = (plan_memory(each, tiles, COST) for each in (work, replace(work, separates=True)))
+    without, within = (
+        plan_memory(each, IMAGE_TILES, COST) for each in (work, replace(work, separation=Separation((1,))))
+    )
 
-    assert within.objects_bytes == BYTES_PER_PIXEL * 3000 * 4000
+    assert within.objects_bytes == 75 * 3000 * 4000
     assert within.peak_bytes == without.peak_bytes + within.objects_bytes
-    assert "objects 600 MB" in within.describe()[1]
+    assert within.seconds == without.seconds + 3000 * 4000 * Separation((1,)).seconds_per_pixel
+    assert "objects 900 MB" in within.describe()[1]
+
+
+@pytest.mark.parametrize(
+    ("how", "num_bytes"),
+    [
+        (Separation((1,), method="components"), 35),
+        (Separation((1,), method="watershed"), 75),
+        (Separation((1,), 2, "components"), 75),
+        (Separation((1,), 2, "watershed"), 75),
+    ],
+)
+def test_pieces_that_are_only_numbered_take_less_than_those_that_are_parted_or_grown(how, num_bytes):
+    plan = plan_memory(Work((1, 64, 64), np.dtype(np.uint8), 3, separation=how), IMAGE_TILES, COST)
+    assert plan.objects_bytes == num_bytes * 64 * 64
+
+
+def test_where_objects_do_not_fit_the_hint_says_what_they_take():
+    work = Work((1, 3000, 4000), np.dtype(np.uint8), 2, keeps_scores=True)
+    least = plan_memory(work, replace(IMAGE_TILES, batch_size=1), COST).peak_bytes
+
+    assert fit_memory(work, IMAGE_TILES, COST, least).peak_bytes == least
+    with pytest.raises(ConfigError) as caught:
+        fit_memory(replace(work, separation=Separation((1,))), IMAGE_TILES, COST, least)
+
+    assert caught.value.hint.endswith(", or leave out --instances, which takes 900 MB")
 
 
 def test_what_telling_objects_apart_takes_is_within_the_plan(tmp_path):
     (tmp_path / "separate.py").write_text(SEPARATE_AN_IMAGE)
     done = subprocess.run([sys.executable, tmp_path / "separate.py"], capture_output=True, text=True, check=True)
-    for taken in json.loads(done.stdout):
-        assert taken <= BYTES_PER_PIXEL * 2048 * 2048
+    for taken, planned in map(json.loads, done.stdout.splitlines()):
+        assert taken <= planned
 
 
 def test_writing_takes_the_place_of_the_slab_where_its_copies_are_more():

@@ -28,6 +28,9 @@ class ErrorReportingGroup(TyperGroup):
             if error.hint:
                 typer.echo(f"hint:  {error.hint}", err=True)
             raise typer.Exit(error.exit_code) from error
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # of the library that typer checks with
+            raise
         except OSError as error:  # a full disk, a folder that may not be written to
             if error.strerror is None or isinstance(error, BrokenPipeError):
                 raise

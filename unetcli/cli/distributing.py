@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
 
-from unetcli.cli.options import INSTANCES, METHODS, OF_THE_RUN
+from unetcli.cli.options import FORMS, INSTANCES, METHODS, OF_THE_RUN
 from unetcli.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from unetcli.engine import Company
     from unetcli.launching import Cluster
@@ -38,9 +38,27 @@ class DistributingCommand(TyperCommand):
             following = args[place + 1] if place + 1 < len(args) else ""
             if text == FLAG and not following.isdecimal():
                 filled.append(ALL)
-            elif text == INSTANCES and following not in METHODS:
+            elif text == INSTANCES and not self._is_method(following, ctx):
                 filled.append(OF_THE_RUN)
         return super().parse_args(ctx, filled)
+
+    def _is_method(self, text: str, ctx: Any) -> bool:
+        """Whether what follows `--instances` is meant as its method, and not as the next option or an image.
+
+        Raises:
+            typer.BadParameter: If it can be meant as neither.
+        """
+        if text.lower() in METHODS:
+            return True
+        if not text or text.startswith("-") or not any(INSTANCES in param.opts for param in self.params):
+            return False
+        if not any(param.param_type_name == "argument" for param in self.params):
+            return True  # there are no images, so that it is refused as a method
+        if Path(text).exists() or any(sign in text for sign in "*?["):
+            return False
+        raise typer.BadParameter(
+            f"{text!r} is no image, and no way to tell objects apart; write {FORMS}", ctx, param_hint=f"'{INSTANCES}'"
+        )
 
 
 def parse_processes(text: str | int) -> str | int:

@@ -28,6 +28,22 @@ class RuntimeName(StrEnum):
     onnxruntime = "onnxruntime"
 
 
+def one_of(words: type[StrEnum]) -> dict[str, Any]:
+    """What an option needs that takes one of several words in any case, and shows them as they are written.
+
+    Without it help and errors show them in lower case, which is how no document writes them.
+    """
+
+    def parse(text: str) -> StrEnum:
+        for word in words:
+            if word.casefold() == text.casefold():
+                return word
+        known = ", ".join(f"'{word}'" for word in words)
+        raise typer.BadParameter(f"{str(text)!r} is not one of {known}")
+
+    return {"parser": parse, "metavar": "|".join(words)}
+
+
 def parse_tile(text: str | tuple[int, ...]) -> str | tuple[int, ...]:
     """'auto', 'patch', or the size of a tile such as 64x64x64.
 
@@ -59,6 +75,8 @@ METHODS = ("watershed", "components")
 """To tell objects apart by."""
 OF_THE_RUN = "run"
 """Stands for the method in the settings of the run."""
+FORMS = f"{', '.join(f'{INSTANCES}={method}' for method in METHODS)}, or {INSTANCES} alone"
+"""How the option is written."""
 
 
 def parse_method(text: str) -> str:
@@ -67,9 +85,9 @@ def parse_method(text: str) -> str:
     Raises:
         typer.BadParameter: For anything else.
     """
-    if text not in (*METHODS, OF_THE_RUN):
-        raise typer.BadParameter(f"{text!r} is no way to tell objects apart; write {' or '.join(METHODS)}, or nothing")
-    return text
+    if text.lower() not in (*METHODS, OF_THE_RUN):
+        raise typer.BadParameter(f"{text!r} is no way to tell objects apart; write {FORMS}")
+    return text.lower()
 
 
 ALL_FOLDS = "all"
@@ -104,7 +122,7 @@ FoldOption = Annotated[
 ]
 DeviceOption = Annotated[
     Device,
-    typer.Option("--device", case_sensitive=False, help="Where to compute; auto takes the first of Ascend, GPU, CPU."),
+    typer.Option("--device", **one_of(Device), help="Where to compute; auto takes the first of Ascend, GPU, CPU."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
@@ -119,7 +137,7 @@ RuntimeOption = Annotated[
     RuntimeName,
     typer.Option(
         "--runtime",
-        case_sensitive=False,
+        **one_of(RuntimeName),
         help="What computes the network; on a CPU, auto takes the first installed of openvino, onnxruntime, mindspore.",
     ),
 ]

@@ -64,7 +64,7 @@ def settle(request: Request) -> tuple[Config, Path, Manifest]:
         folder = newest_dataset()
         say(f"dataset: {folder} (the newest in datasets/)")
     if file is not None and (translation := translation_of(file)):
-        say_translation(translation.facts(), file)
+        say_translation(translation.facts(), file, weights="" if request.initial else translation.weights)
     manifest = load_manifest(folder)
     if chooses:
         name = _preset_for(manifest, preset_names())

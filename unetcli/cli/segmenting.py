@@ -120,7 +120,7 @@ class Segmenter:
         axes = self.config.augmentation.flip_axes
         return symmetries_of(ndim, axes=axes, lateral_axis=lateral if self.pairs else None, pairs=self.pairs or None)
 
-    def work(self, shape: tuple[int, ...], dtype: np.dtype[Any], **more: bool) -> Work:
+    def work(self, shape: tuple[int, ...], dtype: np.dtype[Any], **more: Any) -> Work:
         """What an image `(C, *S)` asks for; `more` are fields of `Work`."""
         forms = self.symmetries(None)
         return Work(shape, dtype, self.config.model.num_classes or 0, num_forms=len(forms) if forms else 1, **more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 from unetcli.cli.separating import separation_for
@@ -34,7 +35,10 @@ def selecting_measures(run: Run) -> Measures:
         return plain
     known = selectable(classes, more, has_scores=has_scores)
     if wanted not in known:
+        near = difflib.get_close_matches(wanted, known, n=1)
+        meant = f"did you mean '{near[0]}'? " if near else ""
         raise ConfigError(
-            f"train.select_by: {wanted}: no such measure of {facts.dataset}", hint=f"known are: {', '.join(known)}"
+            f"train.select_by: {wanted}: no such measure of {facts.dataset}",
+            hint=f"{meant}known are: {', '.join(known)}",
         )
     return more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unetcli.cli.distributing import DistributeOption, MasterOption, NodeRankOption, NodesOption
-from unetcli.cli.options import ALL_FOLDS, Device, DeviceOption, FoldOption, JsonOption, OverwriteOption
+from unetcli.cli.options import ALL_FOLDS, Device, DeviceOption, FoldOption, JsonOption, OverwriteOption, one_of
 from unetcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from unetcli.cli.planning import Request
     from unetcli.core.spatial import MirrorRule
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from unetcli.engine.training import Validate
     from unetcli.runs import Run
 
+    WriteInitial = Callable[[Path], None]
     Split = tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]
 
 
@@ -57,7 +59,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of weights, patches and dropout.")] = None,
     amp: Annotated[
         Precision | None,
-        typer.Option(case_sensitive=False, help="Mixed precision, by MindSpore's levels; O0 on a CPU."),
+        typer.Option("--amp", **one_of(Precision), help="Mixed precision, by MindSpore's levels; O0 on a CPU."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder to make; one in runs/ if left out.")
@@ -81,6 +83,9 @@ def train(
     nodes: NodesOption = 1,
     node_rank: NodeRankOption = 0,
     master: MasterOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check all of it and say what would be trained, but write nothing.")
+    ] = False,
     overwrite: OverwriteOption = False,
     json_report: JsonOption = False,
 ) -> None:
@@ -116,9 +121,18 @@ def train(
     if fold == ALL_FOLDS or (resume is not None and is_folds(resume)):
         from unetcli.cli.folding import train_folds
 
+        if dry_run:
+            raise ConfigError("--dry-run: is of one run, not of all folds", hint="name one fold, such as --fold 0")
         if is_started_among_others():
             raise ConfigError("--fold all: not in a process that is one of several", hint="start it with --distribute")
         train_folds(request, device.value, spread, as_json=json_report)
+        return
+    if dry_run:
+        from unetcli.cli.rehearsing import show
+
+        cluster = spread.cluster(device.value)
+        run, cases, _ = _checked(request, device.value, num_ranks=cluster.size if cluster else 1)
+        show(run, cases[0], request, device.value, as_json=json_report)
         return
     company = meet(device.value)
     if company is None:
@@ -141,14 +155,14 @@ def train(
         raise typer.Exit(130)
 
 
-def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split]:
-    """The run to train, made or taken up, and its cases for training and validation."""
+def _checked(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split, WriteInitial | None]:
+    """The run to train, known or yet to be made, its cases for training and validation, and what writes its weights.
+
+    Nothing is written yet: a run that cannot begin must not be made, or it would be the newest.
+    """
     from unetcli.cli.planning import check_device, plan, settle, take_up
     from unetcli.cli.selecting import selecting_measures
-    from unetcli.config import translation_of
     from unetcli.data.manifest import load_split
-    from unetcli.files import write_json
-    from unetcli.runs import create_run, extend_run
 
     if request.resume is not None:
         run, folder, manifest = take_up(request)
@@ -159,9 +173,21 @@ def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split
     selecting_measures(run)  # or it would be found out at the first validation
     check_device(run.config, device)
     cases = load_split(folder, manifest, run.config.data.fold)
-    if request.resume is None:  # not earlier: a run that cannot begin must not be made, or it would be the newest
-        facts, write = request.initial.take_over(run) if request.initial else (run.facts, None)
-        run = create_run(run.path, run.config, facts, write_initial=write)
+    if request.initial is None:
+        return run, cases, None
+    facts, write = request.initial.take_over(run)
+    return replace(run, facts=facts), cases, write
+
+
+def _begin(request: Request, device: str, *, num_ranks: int) -> tuple[Run, Split]:
+    """The same run, made or taken up."""
+    from unetcli.config import translation_of
+    from unetcli.files import write_json
+    from unetcli.runs import create_run, extend_run
+
+    run, cases, write = _checked(request, device, num_ranks=num_ranks)
+    if request.resume is None:
+        run = create_run(run.path, run.config, run.facts, write_initial=write)
         if request.config and (translation := translation_of(request.config)):
             write_json(run.path / "translation.json", translation.facts())
         return run, cases

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.representer import SafeRepresenter
 
-from unetcli.config.checking import Settings, check_names, sections_by_name, set_value, validated, with_values
+from unetcli.config.checking import SET, Settings, check_names, sections_by_name, set_value, validated, with_values
 from unetcli.config.sections import (
     AugmentationSettings,
     Config,
@@ -99,11 +99,11 @@ def load_config(
         if not (name and equals):
             raise ConfigError(f"--set {assignment}: not a name and a value", hint="write --set section.name=value")
         set_value(settings, name, _parse_yaml(value, f"--set {assignment}"))
-        places[name] = "--set "
+        _place_last(places, name, SET)
     for name, value in (options or {}).items():
         if value is not None:
             set_value(settings, name, value)
-            places[name] = ""
+            _place_last(places, name, "")
     return validated(settings, places)
 
 
@@ -152,6 +152,12 @@ def _read_file(file: Path) -> tuple[Settings, dict[str, str]]:
 def _places(settings: Settings, file: Path) -> dict[str, str]:
     """Where the settings of a file were set, for an error to begin with."""
     return {f"{section}.{name}": f"{file}: " for section in sections_by_name() for name in settings.get(section, ())}
+
+
+def _place_last(places: dict[str, str], name: str, place: str) -> None:
+    """Say where a setting was set now, after all others."""
+    places.pop(name, None)
+    places[name] = place
 
 
 def _presets() -> Any:

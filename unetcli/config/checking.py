@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -12,6 +13,8 @@ from unetcli.errors import ConfigError, suggestion
 
 Settings = dict[str, Any]
 
+SET = "--set "
+"""Stands for the place of a setting that was set by hand."""
 _PAIR = "must be a list of two values"
 _REASONS = {
     "int_type": "must be a whole number",
@@ -84,7 +87,7 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def validated(settings: Settings, places: Mapping[str, str] | None = None) -> Config:
-    """The checked value; `places` says of dotted names where they were set, to begin an error with."""
+    """The checked value; `places` says where dotted names were set, the last at last, to begin an error with."""
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
@@ -96,10 +99,25 @@ def _reason(error: ValidationError, settings: Settings, places: Mapping[str, str
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"][:2]]  # a third is a place in a list
     name = ".".join(parts)
-    place = next((place for dotted, place in places.items() if f"{dotted}.".startswith(f"{name}.")), "")
     known = _REASONS.get(first["type"])
     reason = known.format(**first.get("ctx", {})) if known else first["msg"].removeprefix("Value error, ")
     if len(first["loc"]) > 2 and known != _PAIR:
         reason = f"each value {reason}"
     found = f", found {settings[parts[0]][parts[1]]!r}" if len(parts) == 2 else ""
+    place = places.get(name, "") if found else _place_of(reason, name, settings, places)
     return f"{place}{name + ': ' if name else ''}{reason}{found}"
+
+
+def _place_of(reason: str, section: str, settings: Settings, places: Mapping[str, str]) -> str:
+    """Where what contradicts something else was set: the last setting that the reason names, or gives the value of."""
+    words = set(re.findall(r"\w+", reason))
+    within = {name: place for name, place in places.items() if name.startswith(f"{section}.") or not section}
+    found = ""
+    for name, place in within.items():
+        above, _, key = name.partition(".")
+        if key in words or settings[above].get(key) in tuple(words):
+            # of sizes, which are of no section, the reason may begin with another name than that which was set by hand
+            found = place if section or place != SET or reason.startswith(name) else f"{place}{name}: "
+    if found or not section:
+        return found
+    return next(iter(within.values())) if len(set(within.values())) == 1 else ""

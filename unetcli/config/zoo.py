@@ -7,6 +7,7 @@ the preset of the same recipe.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,10 @@ MARKS = frozenset(
 )
 """Keys by which a file is known; no section of ours is called so."""
 
-PRESETS = {"unet_medical": "zoo-unet-medical", "unet_nested": "zoo-unet-nested", "unet_simple": "zoo-unet-simple"}
+MEDICAL = "unet_medical"
+"""The network where no `model_name` is given."""
+
+PRESETS = {MEDICAL: "zoo-unet-medical", "unet_nested": "zoo-unet-nested", "unet_simple": "zoo-unet-simple"}
 """By `model_name`."""
 
 OF_DATASET = {"Cell_nuclei": "zoo-nuclei", "COCO": "zoo-coco"}
@@ -57,14 +61,20 @@ WITHOUT_COUNTERPART = {
     "repeat": "an epoch goes over the cases once, without copies of them in memory",
     "distribute_epochs": "epochs are the same for one process and several",
     "distribute_batchsize": "train.batch_size is for each process",
-    "crop": "the network eats its own margin; images are mirrored there, not padded with zeros",
-    "resume": "an option: --resume RUN, which takes up all of the training",
-    "resume_ckpt": "an option: --resume RUN, which takes up all of the training",
+    "resume": "an option: --init-from FILE for the weights, or --resume RUN, which takes up all of the training",
+    "resume_ckpt": "an option: --init-from FILE for the weights, or --resume RUN, which takes up all of the training",
     "transfer_training": "an option: --init-from FILE",
     "filter_weight": "an option, with --init-from FILE: --filter-weight NAME",
     "enable_fp16_gpu": "an option: --amp O2",
 }
 """Why a key is not a setting here."""
+
+CROP = {
+    "unet_medical": "the network eats its own margin; images are mirrored there, not padded with zeros",
+    "unet_nested": "the network pads, so that its output is as large as its input and no mask is cropped",
+    "unet_simple": "the network pads, so that its output is as large as its input and no mask is cropped",
+}
+"""Why `crop`, the size that masks are cropped to, is not a setting, by `model_name`."""
 
 OF_VALIDATION = ("eval_interval", "eval_metrics")
 """Keys that hold only where the zoo measures while it trains."""
@@ -84,12 +94,14 @@ class Translation:
         settings: Values by dotted name, laid over the preset.
         sources: The key that each of them came from.
         left: Keys that became no setting, each with the reason.
+        weights: Options that load the weights that the file asks for; empty if it asks for none.
     """
 
     preset: str
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     sources: dict[str, str] = field(default_factory=dict[str, str])
     left: dict[str, str] = field(default_factory=dict[str, str])
+    weights: str = ""
 
     def put(self, name: str, value: Any, key: str) -> None:
         """Take a setting down."""
@@ -127,7 +139,7 @@ def translate(values: Mapping[str, Any], place: str) -> Translation:
     """
     is_volumes = "roi_size" in values or "epoch_size" in values
     known = _OF_VOLUMES if is_volumes else _OF_IMAGES
-    found = Translation(VOLUMES if is_volumes else _preset(values, place))
+    found = Translation(VOLUMES if is_volumes else _preset(values, place), weights=_weights(values))
     for key, value in values.items():
         if key in OF_VALIDATION and values.get("run_eval") is not True:
             found.left[key] = "run_eval is off, so that it counts for nothing; the preset's validation holds"
@@ -135,6 +147,8 @@ def translate(values: Mapping[str, Any], place: str) -> Translation:
             found.left[key] = f"the zoo reads it where dataset is {OF_FOLDS}; choose with --fold"
         elif key in SWITCHES.get(str(values.get("model_name")), ()):
             found.left[key] = "the zoo's network of that name does not read it"
+        elif key == "crop" and not is_volumes:
+            found.left[key] = CROP[str(values.get("model_name", MEDICAL))]
         elif key in known:
             known[key](found, value, f"{place}: {key}")
         else:
@@ -143,11 +157,23 @@ def translate(values: Mapping[str, Any], place: str) -> Translation:
 
 
 def _preset(values: Mapping[str, Any], place: str) -> str:
-    name = values.get("model_name", "unet_medical")
+    name = values.get("model_name", MEDICAL)
     if name not in PRESETS:
         raise ConfigError(f"{place}: model_name: must be {' or '.join(PRESETS)}, found {name!r}")
     dataset = values.get("dataset")
     return OF_DATASET.get(str(dataset), PRESETS[name]) if name == "unet_nested" else PRESETS[name]
+
+
+def _weights(values: Mapping[str, Any]) -> str:
+    """The options for what the zoo does by `resume`, which takes up the weights alone, and leaves some out."""
+    if not (values.get("resume") or values.get("transfer_training")):
+        return ""
+    file, names = values.get("resume_ckpt"), values.get("filter_weight")
+    options = ["--init-from", shlex.quote(file) if isinstance(file, str) and file.endswith(".ckpt") else "FILE"]
+    if values.get("transfer_training") and isinstance(names, list | tuple):
+        for name in names:  # pyright: ignore[reportUnknownVariableType]
+            options += ["--filter-weight", shlex.quote(str(name))]  # pyright: ignore[reportUnknownArgumentType]
+    return " ".join(options)
 
 
 Put = Callable[[Translation, Any, str], None]

@@ -10,7 +10,7 @@ import numpy as np
 from unetcli.core.tiling import even_batch_size
 from unetcli.errors import ConfigError, counted
 from unetcli.inference.blending import piece_bytes
-from unetcli.inference.instances import BYTES_PER_PIXEL
+from unetcli.inference.instances import Separation
 from unetcli.inference.postprocess import scratch_bytes
 from unetcli.inference.tiles import TilePlan, canvas_of, starts_of
 
@@ -50,7 +50,7 @@ class Work:
         keeps_scores: Whether the scores of the whole image are kept, as `predict_image` does.
         writes: Whether a mask is then written, and read back to be compared.
         num_pages: How many such images are in memory at once, as one is read and one written beside that in work.
-        separates: Whether objects are told apart in the labels, meanwhile.
+        separation: How objects are told apart in the labels, meanwhile; None where they are not.
     """
 
     shape: tuple[int, ...]
@@ -61,7 +61,7 @@ class Work:
     keeps_scores: bool = False
     writes: bool = False
     num_pages: int = 1
-    separates: bool = False
+    separation: Separation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class MemoryPlan:
         batch_bytes: Of one batch in and out, of the next as it is cut, and of the last as it is blended.
         scratch_bytes: Of the cleaning.
         writing_bytes: Of the copies of the mask.
-        seconds: Of the predictor; 0 where it was not timed.
+        seconds: Of the predictor, and of telling objects apart; 0 where it was not timed.
         objects_bytes: Of telling objects apart.
     """
 
@@ -171,8 +171,9 @@ def plan_memory(work: Work, tiles: TilePlan, cost: PredictorCost) -> MemoryPlan:
         batch_bytes=batch_size * tile_bytes,
         scratch_bytes=scratch_bytes(num_pixels) if work.cleans else 0,
         writing_bytes=COPIES * num_pixels if work.writes else 0,
-        seconds=num_batches * batch_size * work.num_forms * cost.seconds_per_tile,
-        objects_bytes=BYTES_PER_PIXEL * num_pixels if work.separates else 0,
+        seconds=num_batches * batch_size * work.num_forms * cost.seconds_per_tile
+        + (work.separation.seconds_per_pixel * num_pixels if work.separation and cost.seconds_per_tile else 0),
+        objects_bytes=work.separation.bytes_per_pixel * num_pixels if work.separation else 0,
     )
 
 
@@ -195,10 +196,12 @@ def fit_memory(work: Work, tiles: TilePlan, cost: PredictorCost, budget: int) ->
             return plan
     least = plan_memory(work, replace(tiles, batch_size=1), cost)
     size = " x ".join(map(str, work.shape[1:]))
+    allowed = f"allow {bytes_as_text(least.peak_bytes, up=True)}, or make tiles smaller along the first axis"
+    apart = f", or leave out --instances, which takes {bytes_as_text(least.objects_bytes)}" if work.separation else ""
     raise ConfigError(
         f"--max-memory {bytes_as_text(budget)}: an image of {size} with {work.num_classes} classes needs "
         f"{bytes_as_text(least.peak_bytes, up=True)} even with tiles one by one; {least.describe()[1]}",
-        hint=f"allow {bytes_as_text(least.peak_bytes, up=True)}, or make tiles smaller along the first axis",
+        hint=allowed + apart,
     )
 
 

@@ -185,8 +185,14 @@ class TrainingDisplay:
         self._console.print("   ".join(parts), markup=False, soft_wrap=True)
 
 
-def say_translation(facts: Mapping[str, Any], file: Path) -> None:
-    """How a settings file of the model zoo was understood: every key, and what became of it."""
+def say_translation(facts: Mapping[str, Any], file: Path, *, weights: str = "") -> None:
+    """How a settings file of the model zoo was understood: every key, and what became of it.
+
+    Args:
+        facts: What `Translation.facts` gives.
+        file: The file.
+        weights: Options that would load weights which the file asks for, and which are not loaded otherwise.
+    """
     say(f"{file}: a file of the MindSpore model zoo, laid over the preset {facts['preset']}")
     for of in facts["translated"]:
         say(f"  {of['key']} -> {of['setting']}: {of['value']}")
@@ -194,6 +200,11 @@ def say_translation(facts: Mapping[str, Any], file: Path) -> None:
         say("  without a counterpart:")
     for key, reason in facts["without_counterpart"].items():
         say(f"  {key}: {reason}")
+    if weights:
+        say(
+            f"warning: {file} asks for the weights of another training, which are not loaded; add {weights}, or go on "
+            "with a whole run by --resume RUN"
+        )
 
 
 def score_text(name: str, value: float | None) -> str:

@@ -16,6 +16,7 @@ from unetcli.cli.options import (
     JsonOption,
     OverwriteOption,
     RunOption,
+    one_of,
     parse_tile,
 )
 
@@ -34,7 +35,7 @@ class Format(StrEnum):
 def export(
     run: RunOption = None,
     file_format: Annotated[
-        Format, typer.Option("--format", case_sensitive=False, help="MINDIR for MindSpore, ONNX for others.")
+        Format, typer.Option("--format", **one_of(Format), help="MINDIR for MindSpore, ONNX for others.")
     ] = Format.mindir,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Take any batch and image size.")] = False,
     output: Annotated[

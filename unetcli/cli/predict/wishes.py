@@ -101,7 +101,7 @@ class Wishes:
     def work(self, shape: tuple[int, ...], dtype: np.dtype[Any], *, keeps_scores: bool, num_pages: int = 1) -> Work:
         """What an image `(C, *S)` asks for, for the plan of memory."""
         work = self.segmenter.work(shape, dtype, cleans=bool(self.cleaning), keeps_scores=keeps_scores, writes=True)
-        return replace(work, num_pages=num_pages, separates=self.separation is not None)
+        return replace(work, num_pages=num_pages, separation=self.separation)
 
 
 class Kind(Protocol):
