@@ -36,7 +36,7 @@ SHOWN = (
     *("num_true_objects", "num_predicted_objects", "num_merged_objects", "num_split_objects"),
     *("average_precision_50", "panoptic_quality"),
 )
-PAPER = ("--set", "model.base_channels=16", "--epochs", 50, "--set", "train.validate_every=5")
+PAPER = ("--set", "model.base_channels=16", "--epochs", 64, "--set", "train.validate_every=5")
 
 
 def main() -> int:
