@@ -562,6 +562,8 @@ def test_a_logit_adjustment_fits_the_classes_and_undoes_weights_that_there_are()
     assert message == "loss.logit_adjustment are 2, but there are 3 classes"
     message = str(error_of(options={"loss.logit_adjustment": "weights"}))
     assert "logit_adjustment 'weights' needs weights: set weight_map or class_weights" in message
+    message = str(error_of(options={"loss.logit_adjustment": "weights", "loss.weight_map": True, "loss.focal": 1.0}))
+    assert "logit_adjustment 'weights' undoes those of cross_entropy, but not those of focal" in message
     for refused in ("priors", [1.0, float("inf")], [1.0, "a"], 1.0):
         message = str(error_of(options={"loss.logit_adjustment": refused}))
         assert message.startswith("loss.logit_adjustment: must be 'weights' or a list of finite numbers")

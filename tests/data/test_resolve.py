@@ -169,10 +169,17 @@ def test_logits_are_adjusted_by_what_a_pixel_of_each_class_weighs(tmp_path, mani
     weights = {"loss.logit_adjustment": "weights", "loss.class_weights": [1.0, 3.0]}
 
     by_class = resolve(with_values(Config(), weights), tmp_path, weighed)
-    np.testing.assert_allclose(by_class.loss.logit_adjustment, [0, np.log(3)], atol=1e-6)
+    np.testing.assert_allclose(by_class.loss.log_weights, [0, np.log(3)], atol=1e-6)
     by_both = resolve(with_values(Config(), weights | {"loss.weight_map": True}), tmp_path, weighed)
-    np.testing.assert_allclose(by_both.loss.logit_adjustment, np.log([2.4, 18.0]), atol=1e-6)
+    np.testing.assert_allclose(by_both.loss.log_weights, np.log([2.4, 18.0]), atol=1e-6)
     assert resolve(by_both, tmp_path, weighed) == by_both
+
+    changed = resolve(with_values(by_both, {"loss.weight_map": False}), tmp_path, weighed)
+    assert changed.loss == by_class.loss
+    unset = resolve(with_values(by_both, {"loss.logit_adjustment": None}), tmp_path, weighed)
+    assert unset.loss.log_weights is None
 
     with pytest.raises(ConfigError, match=r"loss\.logit_adjustment: weights, but those of class 0 are 0 in the mean"):
         resolve(with_values(Config(), weights | {"loss.class_weights": [0.0, 1.0]}), tmp_path, weighed)
+    with pytest.raises(ConfigError, match=r"loss\.class_weights are 3, but there are 2 classes"):
+        resolve(with_values(Config(), weights | {"loss.class_weights": [1.0, 2.0, 3.0]}), tmp_path, weighed)

@@ -106,6 +106,10 @@ def test_work_is_shared_out_and_comes_back_in_order(found):
     assert [each["own"] for each in found] == [[0, 2, 4], [1, 3]]
 
 
+def test_one_may_compile_what_the_others_do_not(found):
+    assert [each["apart"] for each in found] == [[0.5], [0.5]]
+
+
 def test_an_interruption_of_one_is_one_of_all(found):
     assert [each["interrupted"] for each in found] == [True, True]
 

@@ -13,7 +13,7 @@ prepare_process()
 
 import mindspore  # noqa: E402
 import numpy as np  # noqa: E402
-from mindspore import Tensor  # noqa: E402
+from mindspore import Tensor, nn  # noqa: E402
 
 from unetcli.engine import join  # noqa: E402
 from unetcli.engine.company import schedule  # noqa: E402
@@ -113,6 +113,15 @@ def dropout(company):
     return float(np.mean(whole[part] != own))
 
 
+def apart(company):
+    """The mean of the ranks, after the first process alone has compiled a network in the midst of training."""
+    with company.averaging_gradients():
+        if company.is_main:
+            with company.apart():
+                nn.Dense(3, 2).set_train(False).compile(Tensor(np.ones((1, 3), np.float32)))
+        return company.mean([company.rank])
+
+
 def distance(one, other):
     """The largest of all values."""
     return float(np.abs(one.asnumpy() - other).max())
@@ -129,6 +138,7 @@ def main():
     found = speak(company) | {"rank": company.rank, "is_main": company.is_main}
     found["norm"] = {name: norm(company, *layout) for name, layout in LAYOUTS.items()}
     found["dropout"] = dropout(company)
+    found["apart"] = apart(company)
     Path(sys.argv[1], f"found-{company.rank}.json").write_text(json.dumps(found), "utf-8")
 
 

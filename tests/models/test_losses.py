@@ -283,7 +283,7 @@ def test_with_the_logarithm_of_class_weights_the_best_logits_are_those_of_the_sh
     labels = Tensor(np.array([[[0, 0, 0, 1]]], np.int32))
     logits = np.tile(np.log(np.array([0.75, 0.25], np.float32)).reshape(1, 2, 1, 1), (1, 1, 1, 4))
     weights = (1.0, 5.0)
-    settings = LossSettings(class_weights=weights, logit_adjustment=tuple(np.log(weights)))
+    settings = LossSettings(class_weights=weights, logit_adjustment="weights", log_weights=tuple(np.log(weights)))
     gradient = mindspore.grad(build_loss(settings, 2))(Tensor(logits), labels).asnumpy()
     np.testing.assert_allclose(gradient.sum((0, 2, 3)), 0, atol=1e-6)
     plain = mindspore.grad(build_loss(LossSettings(class_weights=weights), 2))(Tensor(logits), labels).asnumpy()

@@ -38,7 +38,12 @@ class LossSettings(Section):
         default=None,
         description="Numbers that cross entropy and focal loss add to the logits, one a class, and the network need "
         "not learn; 'weights' takes the logarithm of what a pixel of each class weighs, so that scores and masks are "
-        "those of a loss without weights.",
+        "those of cross entropy without weights.",
+    )
+    log_weights: tuple[float, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="What logit_adjustment 'weights' stands for; always found from the dataset and the other settings.",
     )
 
     @field_validator("logit_adjustment", mode="before")
@@ -58,6 +63,10 @@ class LossSettings(Section):
             raise ValueError(f"class_weights must not be negative, nor all 0, got {list(self.class_weights)}")
         if self.logit_adjustment == "weights" and not self.weight_map and self.class_weights is None:
             raise ValueError("logit_adjustment 'weights' needs weights: set weight_map or class_weights")
+        if self.logit_adjustment == "weights" and self.focal > 0:
+            raise ValueError(
+                "logit_adjustment 'weights' undoes those of cross_entropy, but not those of focal; set it to 0"
+            )
         if self.weight_map and not self.cross_entropy + self.focal > 0:
             raise ValueError("weight_map is for cross_entropy and focal, and both have a weight of 0")
         return self

@@ -39,8 +39,8 @@ def resolve(config: Config, folder: Path, manifest: Manifest) -> Config:
         if given not in (None, found):
             raise ConfigError(f"{name}: {given}, but {folder} has {found}", hint="leave the setting out")
     values: dict[str, Any] = {**facts, "data.dataset": str(folder.resolve()), **_levels(config, manifest)}
-    if config.loss.logit_adjustment == "weights":
-        values["loss.logit_adjustment"] = _log_weights(config.loss, manifest)
+    is_undone = config.loss.logit_adjustment == "weights"
+    values["loss.log_weights"] = _log_weights(config.loss, manifest) if is_undone else None
     if config.data.normalization == "range":
         lower, upper = intensity_range(manifest.intensity)
         values["data.lower"] = lower if config.data.lower is None else config.data.lower
@@ -74,6 +74,8 @@ def _log_weights(loss: LossSettings, manifest: Manifest) -> list[float]:
     """The logarithm of what a pixel of each class weighs in the mean, by class weights and weight map together."""
     by_map = manifest.mean_weights if loss.weight_map else (1.0,) * manifest.num_classes
     by_class = loss.class_weights or (1.0,) * manifest.num_classes
+    if len(by_class) != manifest.num_classes:
+        raise ConfigError(f"loss.class_weights are {len(by_class)}, but there are {manifest.num_classes} classes")
     weights = [m * w for m, w in zip(by_map, by_class, strict=True)]
     if min(weights) <= 0:
         name = manifest.class_names[weights.index(min(weights))]

@@ -194,8 +194,9 @@ class Engine:
             raise Interrupted
         self._scorer.set_train(False)  # a training step in between stays as it was compiled
         batch = Tensor(np.ascontiguousarray(tiles))
-        self._known_scorers.compile(self._scorer, batch)
-        return self._scorer(batch).asnumpy()
+        with self.company.apart():  # images, and so tiles, differ from process to process
+            self._known_scorers.compile(self._scorer, batch)
+            return self._scorer(batch).asnumpy()
 
     def _keep(self, path: Path, *, weights_only: bool = False) -> None:
         if self.is_main:

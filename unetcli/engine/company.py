@@ -126,6 +126,22 @@ class Company:
         finally:
             mindspore.reset_auto_parallel_context()
 
+    @contextlib.contextmanager
+    def apart(self) -> Generator[None]:
+        """Let this process alone compile a network in the block, in the midst of training that averages gradients.
+
+        MindSpore broadcasts the parameters of every network that it compiles meanwhile, for which all processes would
+        have to compile the same ones in the same order.
+        """
+        if not mindspore.get_auto_parallel_context("parameter_broadcast"):
+            yield
+            return
+        mindspore.set_auto_parallel_context(parameter_broadcast=False)
+        try:
+            yield
+        finally:
+            mindspore.set_auto_parallel_context(parameter_broadcast=True)
+
     def _gather_arrays(self, values: NDArray[Any]) -> NDArray[Any]:
         """`(size, n)` from the `(n,)` of every process."""
         return self._all_gather(Tensor(values)).asnumpy().reshape(self.size, -1)

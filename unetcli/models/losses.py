@@ -38,8 +38,8 @@ class SegmentationLoss(nn.Cell):
     - With `dice_per` 'batch' the sums go over the pixels of all images of a batch, as nnU-Net's batch Dice.
 
     With `logit_adjustment` a, cross entropy and focal loss are of softmax(logits + a), Dice of the logits as they are.
-    With a the logarithm of the mean weight of each class, the logits are those of a network that learned without
-    weights, for the reason for which King and Zeng 2001 ("Logistic regression in rare events data", section 4.1)
+    With a the logarithm of the mean weight of each class, the logits are those of a network that learned cross entropy
+    without weights, for the reason for which King and Zeng 2001 ("Logistic regression in rare events data", section 4.1)
     correct the intercept of a regression on a balanced sample; with a the logarithm of the frequency of each class,
     they are those for classes that are all as frequent (Menon et al. 2021, arXiv:2007.07314, section 4).
 
@@ -73,8 +73,10 @@ class SegmentationLoss(nn.Cell):
         if weights is not None and len(weights) != num_classes:
             raise ValueError(f"class_weights must be {num_classes} numbers, got {list(weights)}")
         added = settings.logit_adjustment
-        if added is not None and (isinstance(added, str) or len(added) != num_classes):
-            raise ValueError(f"logit_adjustment must be {num_classes} numbers, got {added}")
+        if added == "weights":
+            added = settings.log_weights or ()
+        if added is not None and len(added) != num_classes:
+            raise ValueError(f"logit_adjustment must be {num_classes} numbers, got {list(added)}")
         self.num_classes = num_classes
         self.logit_adjustment = None if added is None else Tensor(np.array(added, np.float32).reshape(1, -1, 1))
         self.ignored = ignored
