@@ -38,10 +38,10 @@ class SegmentationLoss(nn.Cell):
     - With `dice_per` 'batch' the sums go over the pixels of all images of a batch, as nnU-Net's batch Dice.
 
     With `logit_adjustment` a, cross entropy and focal loss are of softmax(logits + a), Dice of the logits as they are.
-    With a the logarithm of the mean weight of each class, the logits are those of a network that learned cross entropy
-    without weights, for the reason for which King and Zeng 2001 ("Logistic regression in rare events data", section
-    4.1) correct the intercept of a regression on a balanced sample; with a the logarithm of the frequency of each class,
-    they are those for classes that are all as frequent (Menon et al. 2021, arXiv:2007.07314, section 4).
+    With a the logarithm of the mean weight of each class, the logits are those of a network that learned cross
+    entropy without weights, for the reason for which King and Zeng 2001 ("Logistic regression in rare events data",
+    section 4.1) correct the intercept of a regression on a balanced sample; with a the logarithm of the frequency of
+    each class, they are those for classes that are all as frequent (Menon et al. 2021, arXiv:2007.07314, section 4).
 
     A class that an image has not got counts like any other: its linear Dice term is s / (sum(p) + s), and the
     loss falls to 0 as its scores do. Without `dice_background` Dice leaves class 0 out of its sums.
