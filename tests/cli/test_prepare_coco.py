@@ -213,7 +213,7 @@ def test_what_cannot_be_used_is_named(invoke, publish, tmp_path):
     assert "is 9 x 9 px, but annotated as 12 x 16 px" in reasons["cut"]
     assert summary["objects"] == len(bad)
     assert sum("left out" in warning for warning in summary["warnings"]) == 5
-    assert summary["warnings"][-1] == "and 5 more of this kind"
+    assert summary["warnings"][-2:] == ["and 5 more of this kind", "no pixel is of 2 classes: dog, tooth brush"]
     _, cases = cases_of(tmp_path / "out")
     for case in cases.values():
         np.testing.assert_array_equal(case.labels, pixels_of(1, 1, 3, 3) * 1)
@@ -225,10 +225,15 @@ def test_what_cannot_be_used_is_named(invoke, publish, tmp_path):
         ("{", "cannot be read as JSON"),
         ("[]", "must have lists of images, annotations, categories, but holds a list"),
         ('{"images": [], "info": 1}', "but holds images, info"),
+        (
+            '{"images": [], "annotations": [], "categories": {"1": "a"}}',
+            "must have lists of images, annotations, categories, but categories is no list: {'1': 'a'}",
+        ),
+        ('{"images": "x", "annotations": null, "categories": []}', "images is no list: 'x' and annotations is no list"),
         ('{"images": [3], "annotations": [], "categories": []}', r"images\[0\]: must be an object, found 3"),
         ('{"images": [], "annotations": [], "categories": [{"id": "a"}]}', r"categories\[0\]: id must be of type int"),
         (
-            '{"images": [], "annotations": [{"category_id": 1, "image_id": 7}], "categories": [{"id": 1, "name": ""}]}',
+            '{"images": [], "annotations": [{"category_id": 1, "image_id": 7}], "categories": []}',
             "annotations are of image 7, which the file has not",
         ),
     ],
@@ -239,6 +244,80 @@ def test_files_of_another_form_are_refused_with_the_entry(invoke, tmp_path, text
     result = invoke("a.json", "images", "-o", "out")
     assert isinstance(result.exception, DataError)
     assert re.search(told, str(result.exception))
+
+
+@pytest.mark.parametrize(
+    ("polygon", "corner"),
+    [
+        ([-100, -100, 1e9, -100, 1e9, 1e9], "x -100, y -100"),
+        ([10, 10, 14, 10, 14, -1e9], "x 14, y -1e+09"),
+        ([10, 10, -3e7, 10, 14, 2], "x -3e+07, y 10"),
+        ([10, 10, 14, 1e300, 14, 2], "x 14, y 1e+300"),
+        ([10, 10, 14, 10, 33, 2], "x 33, y 2"),
+    ],
+)
+def test_an_outline_that_leads_far_out_of_the_image_is_left_out(invoke, publish, tmp_path, polygon, corner):
+    shape = [box(1, 1, 3, 3)]
+    publish("a.json", {"x": [(1, shape), (1, [polygon])], "y": [(1, shape)]})
+    assert summary_of(invoke("a.json", "images", "-o", "out", "--category", "person", "--json"))["warnings"] == [
+        f"x.png: annotation 2: a corner of a polygon is at {corner}, which is more than 16 px out of the image of "
+        "12 x 16 px; left out"
+    ]
+    _, cases = cases_of(tmp_path / "out")
+    np.testing.assert_array_equal(cases["x"].labels, pixels_of(1, 1, 3, 3) * 1)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 10**400])
+def test_a_polygon_is_of_finite_numbers(number):
+    with pytest.raises(DataError, match=r"^annotation 1: a polygon must be x and y of three corners or more, found "):
+        draw_outline(CocoObject(1, 1, [[10, 10, 14, 10, 14, number]], is_crowd=False), (HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize("away", [1, 16])
+def test_an_outline_may_lead_a_little_out_of_the_image(away):
+    around = [-away, -away, WIDTH + away, -away, WIDTH + away, HEIGHT + away, -away, HEIGHT + away]
+    assert draw_outline(CocoObject(1, 1, [around], is_crowd=False), (HEIGHT, WIDTH)).all()
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [
+        {"size": [HEIGHT, WIDTH], "counts": [10**30, HEIGHT * WIDTH - 10**30]},
+        {"size": [HEIGHT, WIDTH], "counts": [2**32 + HEIGHT * WIDTH]},
+        {"size": [HEIGHT, WIDTH], "counts": "o" * 3_000_000 + "0"},
+        {"size": [10**9, 10**9], "counts": [10**18]},
+        {"size": "x" * 10_000, "counts": []},
+        "x" * 10_000,
+    ],
+)
+def test_run_lengths_that_are_too_large_are_refused_at_once(outline):
+    with pytest.raises(DataError, match=r"^annotation 1: .{1,200}; left out$"):
+        draw_outline(CocoObject(1, 1, outline, is_crowd=False), (HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize("name", ["", " ", "two\nlines", "bell\x07", "half\ud800", "x" * 300])
+def test_a_category_has_a_name_that_a_table_can_show(invoke, publish, name):
+    publish("a.json", {"x": [(1, [box(1, 1, 3, 3)])]}, categories=[{"id": 1, "name": name}])
+    refused = invoke("a.json", "images", "-o", "out")
+    assert isinstance(refused.exception, DataError)
+    assert str(refused.exception).startswith(
+        "a.json: categories[0]: name must be of 1 to 200 bytes and without control"
+    )
+    assert str(refused.exception).isprintable()
+    assert len(str(refused.exception)) < 200
+
+
+@pytest.mark.parametrize("name", ["nul\0.png", "two\nlines.png", "half\ud800.png", "x" * 5000 + ".png"])
+def test_an_image_whose_name_no_file_can_have_is_left_out(invoke, publish, tmp_path, name):
+    shape = [box(1, 1, 3, 3)]
+    publish("a.json", {"x": [(1, shape)], "y": [(1, shape)], "z": [(1, shape)]})
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["images"][1]["file_name"] = name
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    summary = summary_of(invoke("a.json", "images", "-o", "out", "--json"))
+    (skipped,) = summary["skipped"]
+    assert (summary["cases"], skipped["case"]) == (2, f"{name!r:.80}" + "..." * (len(name) > 80))
+    assert skipped["reason"] == "file_name is of more than 200 bytes, or has control characters"
 
 
 def test_a_category_that_the_file_lacks_stops_only_where_it_would_be_used(invoke, publish):

@@ -288,3 +288,10 @@ def test_nothing_is_written_in_a_dry_run_and_no_mindspore_is_loaded(draw, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_named_class_that_no_mask_holds_is_told(invoke, draw):
+    for name in "ab":
+        draw(f"{name}.png", f"{name}_mask.png")
+    summary = summary_of(invoke("source", "--label", "255=cell", "--label", "7=nucleus", "--json"))
+    assert summary["warnings"] == ["no pixel is of 1 class: nucleus"]

@@ -115,7 +115,7 @@ def test_a_mask_that_is_a_jpeg_is_refused_whatever_is_told_of_it(invoke, draw, t
     assert result.exception.hint.startswith("save it as PNG or TIF")
 
 
-def test_a_jpeg_beside_an_image_of_its_name_is_only_to_look_at(invoke, draw):
+def test_a_jpeg_beside_an_image_of_its_name_is_only_to_look_at(invoke, draw, tmp_path):
     for name in "ab":
         draw(f"images/{name}.jpg", f"masks/{name}.jpg")
         draw(f"images/{name}.png", f"masks/{name}.png")
@@ -123,6 +123,11 @@ def test_a_jpeg_beside_an_image_of_its_name_is_only_to_look_at(invoke, draw):
     assert [pair["image"] for pair in summary["pairs"]] == ["images/a.png", "images/b.png"]
     assert [pair["mask"] for pair in summary["pairs"]] == ["masks/a.png", "masks/b.png"]
     assert summary["skipped"] == []
+    told = "passed over for files of the same name that are none, such as images/a.jpg beside images/a.png"
+    assert summary["warnings"] == [f"source: 4 JPEGs are {told}"]
+    for name in ("images/b.jpg", "masks/a.jpg", "masks/b.jpg"):
+        (tmp_path / "source" / name).unlink()
+    assert summary_of(invoke("source", "-o", "other", "--json"))["warnings"] == [f"source: 1 JPEG is {told}"]
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "validation"])
@@ -210,6 +215,15 @@ def test_palettes_that_differ_between_masks_are_told(invoke, draw, ending, write
     (warning,) = summary_of(invoke("source", "--json"))["warnings"]
     assert "1 #ff0000 or #008000" in warning
     assert "not all have the same colours" in warning
+
+
+@pytest.mark.parametrize(("ending", "write"), [("tif", as_tif), ("png", with_palette)])
+def test_indices_of_one_colour_are_told(invoke, draw, ending, write):
+    same = [COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[1]]
+    draw("a.png", f"a_mask.{ending}", partial(write, colours=same), values=range(4))
+    draw("b.png", f"b_mask.{ending}", write, values=range(3))
+    warnings = summary_of(invoke("source", "--json"))["warnings"]
+    assert warnings[1:] == ["1 and 3 have one colour, #ff0000, so look whether they are one class"]
 
 
 @pytest.mark.parametrize(("ending", "write"), [("tif", as_tif), ("png", with_palette)])

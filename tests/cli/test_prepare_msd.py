@@ -203,7 +203,7 @@ def test_strict_makes_a_skipped_case_an_error_and_keeps_nothing(invoke, task, tm
     [
         ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, "the label 'whole' is a region of several values"),
         ({"labels": {"1": "a", "2": "b"}}, "there must be 0 for background"),
-        ({"labels": {"background": 0}}, "there must be 0 for background"),
+        ({"labels": {"background": 0}}, "there is no class beside background"),
         ({"labels": []}, "has no labels"),
         ({"labels": {"background": 0, "a": 1, "b": 1}}, "two labels have the value 1: a and b"),
         ({"labels": {"0": "background", "1": "a", "2": "a"}}, "two classes cannot both be called 'a'"),

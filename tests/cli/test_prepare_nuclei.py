@@ -164,6 +164,25 @@ def test_what_would_change_nothing_is_refused(invoke, tmp_path, options, says):
 
 
 @pytest.mark.usefixtures("bowl")
+@pytest.mark.parametrize("target", ["separated", "border"])
+def test_borders_that_leave_nothing_of_nuclei_are_told_or_refused(invoke, tmp_path, target):
+    summary = summary_of(invoke("nuclei", "-o", "out", "--target", target, "--border-width", 4, "--json"))
+    assert summary["warnings"][0] == "borders of 4 px leave no pixel of 6 of 9 nuclei, first in a2"
+    refused = invoke("nuclei", "-o", "none", "--target", target, "--border-width", 1000)
+    assert isinstance(refused.exception, ConfigError)
+    assert str(refused.exception) == "--border-width 1000: leaves no pixel of any of 9 nuclei"
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_class_without_a_pixel_is_told(invoke, publish):
+    for name in "ab":
+        publish(name, [square(1, 1), square(8, 9)])
+    summary = summary_of(invoke("nuclei", "-o", "out", "--target", "border", "--json"))
+    assert summary["warnings"] == ["no pixel is of 1 class: border"]
+    assert summary_of(invoke("nuclei", "-o", "other", "--json"))["warnings"] == []
+
+
+@pytest.mark.usefixtures("bowl")
 def test_the_weight_map_is_that_of_the_paper_with_classes_balanced_over_all_images(invoke, publish, tmp_path):
     publish("c", [square(0, 0, 8)])
     options = ("--weight-map", "--weight-map-w0", 7, "--weight-map-sigma", 3)

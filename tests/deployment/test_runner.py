@@ -7,11 +7,13 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from unetcli.core.normalization import fit_normalization
 from unetcli.core.tiling import axis_weights, mirrored_indices, tile_starts
 from unetcli.data.formats.images import open_image
 from unetcli.deployment import runner
+from unetcli.errors import DataError
 from unetcli.inference import TilePlan, predict_image, symmetries_of
 
 METHODS = ("range", "percentile", "zscore")
@@ -147,3 +149,32 @@ def test_pages_of_a_tif_are_those_of_a_prediction(tmp_path, layout):
     assert len(pages) == len(expected)
     for page, wanted in zip(pages, expected, strict=True):
         np.testing.assert_array_equal(page, wanted)
+
+
+@pytest.fixture(params=[{}, {"progressive": True}, {"exif": b"Exif\0\0\xff\xda" + b"\xff\xd9" * 9}])
+def photograph(request, tmp_path, rng):
+    """Write a JPEG of a mode, and give its path."""
+
+    def photograph(mode):
+        pixels = rng.integers(0, 256, (21, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(tmp_path / "a.jpg", **request.param)
+        return tmp_path / "a.jpg"
+
+    return photograph
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_that_is_grey_or_rgb_has_no_fault_until_it_is_cut_off(photograph, mode):
+    content = photograph(mode).read_bytes()
+    assert runner.jpeg_fault(content) == ""
+    assert {runner.jpeg_fault(content[:size]) for size in range(2, len(content))} == {"cut off"}
+
+
+def test_a_jpeg_of_four_inks_is_refused_as_in_a_prediction(photograph):
+    path = photograph("CMYK")
+    facts = {"channels": ["grey"], "classes": [{"value": 0}]}
+    with pytest.raises(DataError) as expected, open_image(path):
+        pass
+    with pytest.raises(SystemExit) as caught:
+        runner.segment_pages(path, path.with_name("mask.png"), network(0), facts)
+    assert str(caught.value) == f"error: {expected.value}"

@@ -192,8 +192,8 @@ def segment_pages(path: Path, target: Path, network: Network, facts: Facts) -> N
         import cv2
 
         content = path.read_bytes()
-        if path.suffix.lower() in JPEG and content.find(b"\xff\xd9", content.rfind(b"\xff\xda")) < 0:
-            sys.exit(f"error: {path}: cut off")  # OpenCV makes up what is lacking
+        if content.startswith(b"\xff\xd8\xff") and (fault := jpeg_fault(content)):
+            sys.exit(f"error: {path}: {fault}")
         pixels: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if pixels is None:
             sys.exit(f"error: {path}: cannot be read")
@@ -209,6 +209,18 @@ def segment_pages(path: Path, target: Path, network: Network, facts: Facts) -> N
         for page in tif_pages(source):
             mask = values[segment(with_channels(page, wanted, path), network, facts, 1)]
             sink.write(mask, photometric="minisblack", compression="zlib", metadata=None, **size)
+
+
+def jpeg_fault(content: bytes) -> str:
+    """Why a JPEG is refused, nothing if it is not: OpenCV makes up what is cut off, and RGB of inks."""
+    place, channels = 2, 0
+    while place + 9 < len(content) and (marker := content[place + 1]) != 0xDA:  # the coded pixels
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            channels = content[place + 9]
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    if b"\xff\xd9" not in content[place:]:
+        return "cut off"
+    return "" if channels in (1, 3) else f"has {channels} channels, but a JPEG must be grey or RGB"
 
 
 def tif_pages(source: Any) -> Iterator[Array]:

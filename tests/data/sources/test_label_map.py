@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from unetcli.data.sources.label_map import parse_label_map
+from unetcli.data.sources.label_map import meaning_of, parse_label_map
 from unetcli.errors import ConfigError
 
 
@@ -41,4 +43,26 @@ def test_label_maps_that_cannot_be_are_refused(options, told):
     with pytest.raises(ConfigError) as caught:
         parse_label_map(options)
     assert told in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "told"),
+    [
+        (("1=ignore",), ("1=1",), "--label 1=ignore: with --label-map, it is that which says what to ignore"),
+        (("2=ignore",), ("7=1", "8=2"), "--label 2=ignore: with --label-map, it is that which says what to ignore"),
+        (("1=ignore",), (), "labels: there is no class beside background, so there is nothing to tell apart"),
+        (("0=ignore", "1=cell"), (), "labels 1: there must be 0 for background"),
+        (("0=ignore",), (), "labels that are all to ignore: there must be 0 for background"),
+        (
+            tuple(f"{value}=a{value}" for value in range(1, 256)),
+            (),
+            "labels: tell of 256 classes, but there can be 255",
+        ),
+    ],
+)
+def test_labels_that_leave_no_classes_are_refused_with_the_reason(labels, options, told):
+    with pytest.raises(ConfigError) as caught:
+        meaning_of(Counter({0: 5, 1: 5}), labels, parse_label_map(options))
+    assert str(caught.value).startswith(told)
     assert caught.value.hint

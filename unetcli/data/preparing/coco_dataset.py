@@ -15,7 +15,7 @@ from unetcli.data.formats.images import grey_of, open_image
 from unetcli.data.manifest import ClassInfo
 from unetcli.data.preparing.object_dataset import ObjectImage, refuse_all_skipped, shortened
 from unetcli.data.preparing.volume_records import Skipped
-from unetcli.data.sources.coco import CocoFile, CocoImage, class_indices, refuse_unknown
+from unetcli.data.sources.coco import LONGEST_NAME, CocoFile, CocoImage, class_indices, is_usual, refuse_unknown
 from unetcli.data.sources.coco_masks import Crowd, draw_objects, outlined
 from unetcli.data.sources.isbi import ALLOWED_TYPES
 from unetcli.errors import DataError, UnetError, counted
@@ -119,7 +119,7 @@ def read_all_coco(
             try:
                 found, more = _read_image(part, image, indices, wishes.crowd)
             except UnetError as error:
-                skipped.append(Skipped(image.case_id, str(error)))
+                skipped.append(Skipped(image.case_id if is_usual(image.file_name) else image.title, str(error)))
             else:
                 images.append(found)
                 warnings += more
@@ -133,6 +133,8 @@ def read_all_coco(
 def _read_image(
     part: CocoPart, image: CocoImage, indices: Mapping[int, int], crowd: Crowd
 ) -> tuple[ObjectImage, list[str]]:
+    if not is_usual(image.file_name):
+        raise DataError(f"file_name is of more than {LONGEST_NAME} bytes, or has control characters")
     path = part.folder / image.file_name
     if not path.is_file():
         raise DataError(f"{path}: no such file")

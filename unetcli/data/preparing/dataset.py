@@ -27,10 +27,11 @@ from unetcli.data.manifest import (
 from unetcli.data.mindrecord import write_cases
 from unetcli.data.preparing.preview import draw_preview, write_png
 from unetcli.data.sources.isbi import CHANNELS, IsbiStack
-from unetcli.errors import ConfigError, DataError
+from unetcli.errors import ConfigError, DataError, counted
 from unetcli.files import refuse_existing, replacing_folder
 
 PERCENTS = (0.5, 1.0, 50.0, 99.0, 99.5)
+SHOWN_CLASSES = 8
 SplitMethod = Literal["zoo", "block"]
 
 
@@ -110,6 +111,14 @@ def make_splits(ids: Sequence[str], method: SplitMethod, num_folds: int) -> tupl
         Split(train=tuple(ids[i] for i in train), validation=tuple(ids[i] for i in validation))
         for train, validation in folds
     )
+
+
+def empty_class_warnings(manifest: Manifest) -> Iterator[str]:
+    """A sentence on the classes that no pixel is of, which a network cannot learn."""
+    shares = zip(manifest.class_names, manifest.class_shares, strict=True)
+    if empty := [name for name, share in shares if share == 0]:
+        more = f" and {len(empty) - SHOWN_CLASSES} more" if len(empty) > SHOWN_CLASSES else ""
+        yield f"no pixel is of {counted(len(empty), 'class', 'classes')}: {', '.join(empty[:SHOWN_CLASSES])}{more}"
 
 
 def duplicate_warnings(manifest: Manifest, cases: Sequence[LabelledImage]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from unetcli.data.manifest import ClassInfo
 from unetcli.data.preparing.object_dataset import ObjectImage, refuse_all_skipped, shortened
 from unetcli.data.preparing.volume_records import Skipped
 from unetcli.data.sources.nuclei import NucleiFiles, read_nuclei
-from unetcli.errors import UnetError
+from unetcli.errors import ConfigError, UnetError, counted
 
 Target = Literal["semantic", "separated", "border"]
 SEMANTIC = (
@@ -62,7 +62,7 @@ def nuclei_labels(instances: NDArray[np.int32], target: Target, border_width: fl
     """
     labels = (instances > 0).astype(np.uint8)
     if target != "semantic":
-        width = BORDER_WIDTHS[target] if border_width is None else border_width
+        width = _width(target, border_width)
         labels[narrow_borders(instances, width)] = 2 if target == "border" else 0
     return labels
 
@@ -79,6 +79,7 @@ def read_all_nuclei(
 
     Raises:
         DataError: If none can be used, or one cannot under `is_strict`.
+        ConfigError: If borders leave no pixel of any nucleus.
     """
     images: list[ObjectImage] = []
     skipped: list[Skipped] = []
@@ -94,4 +95,25 @@ def read_all_nuclei(
             warnings += nuclei.warnings
         advance()
     refuse_all_skipped(skipped, len(images), is_strict=is_strict)
-    return NucleiImages(tuple(images), tuple(skipped), shortened(warnings))
+    lost = _lost_to_borders(images, _width(target, border_width))
+    return NucleiImages(tuple(images), tuple(skipped), (*shortened(warnings), *lost))
+
+
+def _width(target: Target, border_width: float | None) -> float:
+    return BORDER_WIDTHS[target] if border_width is None else border_width
+
+
+def _lost_to_borders(images: Sequence[ObjectImage], width: float) -> list[str]:
+    """What is told of nuclei of which borders leave no pixel; an error if that is all of them."""
+    whole = [len(np.unique(image.instances[image.instances > 0])) for image in images]
+    kept = [len(np.unique(image.instances[(image.instances > 0) & (image.labels == 1)])) for image in images]
+    if whole == kept:
+        return []
+    nuclei = counted(sum(whole), "nucleus", "nuclei")
+    if not any(kept):
+        raise ConfigError(
+            f"--border-width {width:g}: leaves no pixel of any of {nuclei}",
+            hint="choose one that is much less than nuclei are wide, such as 2",
+        )
+    first = next(image.id for image, before, after in zip(images, whole, kept, strict=True) if after < before)
+    return [f"borders of {width:g} px leave no pixel of {sum(whole) - sum(kept)} of {nuclei}, first in {first}"]

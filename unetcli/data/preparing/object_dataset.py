@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unetcli.data.cases import LabelledImage
 from unetcli.data.manifest import ClassInfo, Kind, Manifest, Split, WeightMapFacts
-from unetcli.data.preparing.dataset import describe_case, duplicate_warnings, intensity_stats
+from unetcli.data.preparing.dataset import describe_case, duplicate_warnings, empty_class_warnings, intensity_stats
 from unetcli.data.preparing.volume_plan import SplitPlan, draw_splits, published_split
 from unetcli.data.preparing.volume_records import Skipped
 from unetcli.data.preparing.weighting import with_weights
@@ -127,7 +127,8 @@ def describe_objects(
         split_method="published" if options.split.is_published else "random",
         splits=_splits(images, options.split),
     )
-    return ObjectImages(manifest, cases, num_objects, tuple(duplicate_warnings(manifest, cases)))
+    warnings = (*empty_class_warnings(manifest), *duplicate_warnings(manifest, cases))
+    return ObjectImages(manifest, cases, num_objects, warnings)
 
 
 def with_channels(image: Array, num_channels: int) -> Array:

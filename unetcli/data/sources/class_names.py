@@ -26,10 +26,20 @@ def numbered_classes(names: Mapping[int, str]) -> tuple[ClassInfo, ...]:
         ConfigError: If there is no 0, or none beside it, two have one name, or there are more than 255.
     """
     kept = {value: name for value, name in sorted(names.items()) if name != IGNORE}
-    if 0 not in kept or len(kept) < 2 or len(kept) > IGNORED:
+    if 0 not in kept:
         raise ConfigError(
-            f"labels {', '.join(map(str, kept))}: there must be 0 for background and 1 to {IGNORED - 1} others",
+            f"labels {', '.join(map(str, kept)) or 'that are all to ignore'}: there must be 0 for background",
             hint="give background the value 0",
+        )
+    if len(kept) < 2:
+        raise ConfigError(
+            "labels: there is no class beside background, so there is nothing to tell apart",
+            hint="name a value that is of a class, and is neither background nor to be ignored",
+        )
+    if len(kept) > IGNORED:
+        raise ConfigError(
+            f"labels: tell of {len(kept)} classes, but there can be {IGNORED} with background",
+            hint="make one class of several values",
         )
     seen: set[str] = set()
     for value, name in kept.items():

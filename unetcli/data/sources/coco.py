@@ -6,6 +6,7 @@ See https://cocodataset.org/#format-data. What an annotation outlines is drawn b
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,12 @@ PARTS = ("images", "annotations", "categories")
 LARGEST_VALUE = 65535
 SHOWN = 10
 """Most ids of categories in a message."""
+CONTROL = ("Cc", "Cs", "Zl", "Zp")
+"""Kinds of characters that end lines or steer a terminal, and halves of characters that no file can hold."""
+LONGEST_NAME = 200
+"""Most bytes of a name; systems of files take 255, and a case adds an ending."""
+LONGEST_SHOWN = 80
+"""Most characters of a value in a message."""
 Value = TypeVar("Value")
 
 
@@ -57,6 +64,11 @@ class CocoImage:
     objects: tuple[CocoObject, ...]
 
     @property
+    def title(self) -> str:
+        """The file's name for messages; escaped and shortened where it is no usual one."""
+        return self.file_name if is_usual(self.file_name) else shown(self.file_name)
+
+    @property
     def case_id(self) -> str:
         """What its case is called: the file's name without its ending, and without folders."""
         return Path(self.file_name).with_suffix("").as_posix().replace("/", "_")
@@ -77,6 +89,18 @@ class CocoFile:
     images: tuple[CocoImage, ...]
 
 
+def is_usual(name: str) -> bool:
+    """Whether a name can be that of a case and stand in a table: without control characters, and not too long."""
+    is_plain = not any(unicodedata.category(character) in CONTROL for character in name)
+    return is_plain and len(name.encode()) <= LONGEST_NAME
+
+
+def shown(value: Any) -> str:
+    """A value of the file for a message: on one line, and not for too long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
 def read_annotations(path: Path) -> CocoFile:
     """Read an annotation file, and check that its parts fit each other.
 
@@ -88,7 +112,7 @@ def read_annotations(path: Path) -> CocoFile:
     content = _load(path)
     categories: dict[int, str] = {}
     for place, entry in _entries(path, content, "categories"):
-        number, name = _field(place, entry, "id", int), _field(place, entry, "name", str)
+        number, name = _field(place, entry, "id", int), _category_name(place, entry)
         if number in categories or name in categories.values():
             raise DataError(f"{place}: the id {number} or the name '{name}' is there twice")
         categories[number] = name
@@ -118,7 +142,7 @@ def refuse_unknown(file: CocoFile, images: Sequence[CocoImage]) -> None:
                 known = ", ".join(map(str, list(file.categories)[:SHOWN]))
                 more = " and so on" if len(file.categories) > SHOWN else ""
                 raise DataError(
-                    f"{file.path}: annotation {each.id} of {image.file_name} is of category {each.category}, "
+                    f"{file.path}: annotation {shown(each.id)} of {image.title} is of category {each.category}, "
                     f"but the file has the categories {known}{more}",
                     hint="mend the file, or choose the categories to learn with --category NAME",
                 )
@@ -188,12 +212,22 @@ def _load(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})", hint="unpack or download it again") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in PARTS):
-        found = ", ".join(sorted(content)[:8]) if isinstance(content, dict) else f"a {type(content).__name__}"
         raise DataError(
-            f"{path}: must have lists of {', '.join(PARTS)}, but holds {found or 'nothing'}",
+            f"{path}: must have lists of {', '.join(PARTS)}, but {_lacking(content)}",
             hint="name an instances file, such as instances_train2017.json",
         )
     return content
+
+
+def _lacking(content: Any) -> str:
+    """Why a file has not the lists that it must have."""
+    if not isinstance(content, dict):
+        return f"holds a {type(content).__name__}"
+    if not content.keys() >= set(PARTS):
+        found = ", ".join(sorted(content)[:8])
+        return f"holds {(found if is_usual(found) else shown(found)) or 'nothing'}"
+    no_lists = [part for part in PARTS if not isinstance(content[part], list)]
+    return " and ".join(f"{part} is no list: {shown(content[part])}" for part in no_lists)
 
 
 def _entries(path: Path, content: Mapping[str, Any], part: str) -> list[tuple[str, dict[str, Any]]]:
@@ -201,7 +235,7 @@ def _entries(path: Path, content: Mapping[str, Any], part: str) -> list[tuple[st
     for index, entry in enumerate(content[part]):
         place = f"{path}: {part}[{index}]"
         if not isinstance(entry, dict):
-            raise DataError(f"{place}: must be an object, found {entry!r}")
+            raise DataError(f"{place}: must be an object, found {shown(entry)}")
         entries.append((place, entry))
     return entries
 
@@ -209,8 +243,18 @@ def _entries(path: Path, content: Mapping[str, Any], part: str) -> list[tuple[st
 def _field(place: str, entry: Mapping[str, Any], name: str, kind: type[Value]) -> Value:
     value = entry.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(f"{place}: {name} must be of type {kind.__name__}, found {value!r}")
+        raise DataError(f"{place}: {name} must be of type {kind.__name__}, found {shown(value)}")
     return value
+
+
+def _category_name(place: str, entry: Mapping[str, Any]) -> str:
+    name = _field(place, entry, "name", str)
+    if not name.strip() or not is_usual(name):
+        raise DataError(
+            f"{place}: name must be of 1 to {LONGEST_NAME} bytes and without control characters, found {shown(name)}",
+            hint="call the category otherwise in the file",
+        )
+    return name
 
 
 def _file_name(place: str, entry: Mapping[str, Any]) -> str:
@@ -220,7 +264,7 @@ def _file_name(place: str, entry: Mapping[str, Any]) -> str:
     if not paths[0].name or any(path.anchor or ".." in path.parts for path in paths):
         raise DataError(
             f"{place}: file_name must be the name of a file in the folder of the images, or in one below it, "
-            f"without a root and without '..', found {name!r}",
+            f"without a root and without '..', found {shown(name)}",
             hint="write names relative to that folder, such as part/0001.jpg",
         )
     return name
@@ -230,5 +274,5 @@ def _refuse_same_names(path: Path, images: Sequence[CocoImage]) -> None:
     names: set[str] = set()
     for image in images:
         if image.case_id in names:
-            raise DataError(f"{path}: two images are called {image.file_name}, or like it but for its ending")
+            raise DataError(f"{path}: two images are called {image.title}, or like it but for its ending")
         names.add(image.case_id)

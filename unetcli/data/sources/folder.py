@@ -115,6 +115,7 @@ def find_pairs(source: Path, search: Search) -> Pairs:
             if any((path / "masks").is_dir() for path in source.iterdir())
             else "say where they are: --images 'scans/*.tif' --masks 'drawn/*.tif'",
         )
+    (images, copies), (masks, more) = _without_copies(images), _without_copies(masks)
     images, ambiguous = _unique(images, "an image")
     masks, others = _unique(masks, "a mask")
     names = sorted(images.keys() & masks.keys(), key=lambda name: natural_key(Path(name)))
@@ -132,7 +133,7 @@ def find_pairs(source: Path, search: Search) -> Pairs:
         for name, group in zip(names, groups, strict=True)
     )
     without = [pair.id for pair in pairs if pair.group is None]
-    warnings = []
+    warnings = _copies_told([*copies, *more], source)
     if search.group_by is not None and without:
         alone_in = "which is a group of its own" if len(without) == 1 else "which are a group each"
         names = counted(len(without), "name")
@@ -261,16 +262,30 @@ def _name(path: Path, root: Path) -> str:
     return (path.parent.relative_to(root) / (bare or stem)).as_posix()
 
 
-def _unique(files: Named, what: str) -> tuple[dict[str, Path], list[Skipped]]:
-    """Files by name; those that share a name are told, since none can say which is meant.
+def _without_copies(files: Named) -> tuple[Named, list[tuple[Path, Path]]]:
+    """Files, and the JPEGs that are passed over with what is taken instead.
 
     A JPEG is passed over beside a file of its name that is none, since it was made from it to be looked at.
     """
+    others = {name: path for name, path in files if path.suffix.lower() not in JPEG_SUFFIXES}
+    copies = [(path, others[name]) for name, path in files if name in others and path.suffix.lower() in JPEG_SUFFIXES]
+    passed_over = {path for path, _ in copies}
+    return [(name, path) for name, path in files if path not in passed_over], copies
+
+
+def _copies_told(copies: Sequence[tuple[Path, Path]], source: Path) -> list[str]:
+    if not copies:
+        return []
+    first, taken = (path.relative_to(source).as_posix() for path in copies[0])
+    number = counted(len(copies), "JPEG is", "JPEGs are")
+    return [f"{source}: {number} passed over for files of the same name that are none, such as {first} beside {taken}"]
+
+
+def _unique(files: Named, what: str) -> tuple[dict[str, Path], list[Skipped]]:
+    """Files by name; those that share a name are told, since none can say which is meant."""
     by_name: defaultdict[str, list[Path]] = defaultdict(list)
     for name, path in files:
         by_name[name].append(path)
-    for name, paths in by_name.items():
-        by_name[name] = [path for path in paths if path.suffix.lower() not in JPEG_SUFFIXES] or paths
     skipped = [
         Skipped(name, f"{what} of this name is there {len(paths)} times: {', '.join(path.name for path in paths[:3])}")
         for name, paths in by_name.items()

@@ -17,7 +17,7 @@ from unetcli.data.formats.images import ImageFile, grey_of, open_image
 from unetcli.data.formats.jpeg import refuse_jpeg
 from unetcli.data.formats.tif import page_name
 from unetcli.data.manifest import Manifest, Split, WeightMapFacts
-from unetcli.data.preparing.dataset import describe_case, intensity_stats
+from unetcli.data.preparing.dataset import describe_case, empty_class_warnings, intensity_stats
 from unetcli.data.preparing.volume_labels import map_labels, value_counts
 from unetcli.data.preparing.volume_plan import SplitPlan, draw_splits, published_split
 from unetcli.data.preparing.volume_records import Skipped
@@ -125,8 +125,10 @@ def read_images(pairs: Pairs, options: ImageOptions, advance: Callable[[], None]
         raise DataError(
             f"{pairs.source}: no case can be used: {_told(skipped)}", hint="look at the files that are named"
         )
-    warnings = (*pairs.warnings, *palette_warnings(page.mask for page in pages), *unmet(values, options.label_map))
-    return FolderImages(_describe(labelled, meaning, options), cases, tuple(skipped), values, warnings)
+    manifest = _describe(labelled, meaning, options)
+    unseen = unmet(values, options.label_map) or empty_class_warnings(manifest)
+    warnings = (*pairs.warnings, *palette_warnings(page.mask for page in pages), *unseen)
+    return FolderImages(manifest, cases, tuple(skipped), values, warnings)
 
 
 def _told(skipped: Sequence[Skipped]) -> str:

@@ -148,6 +148,11 @@ def meaning_of(
             f"{', '.join(map(str, told.indices))}",
             hint="give the index of a class and its name",
         )
+    if ignored := ignored_values(names):
+        raise ConfigError(
+            f"--label {ignored[0]}={IGNORE}: with --label-map, it is that which says what to ignore",
+            hint=f"give the values that become {ignored[0]} as --label-map VALUE={IGNORED} instead",
+        )
     only = "foreground" if len(told.indices) == 2 else ""
     named = {index: only or f"class_{index}" for index in told.indices} | {0: "background"} | names
     # colours have become indices by now

@@ -67,19 +67,28 @@ def read_mask(mask: ImageFile, index: int, colours: Mapping[Colour, int]) -> Dra
 
 
 def palette_warnings(masks: Iterable[DrawnMask]) -> list[str]:
-    """What is told of masks with a palette: the colours of the values, and whether they differ between masks."""
+    """What is told of masks with a palette: the colours of the values, and whether they differ between masks.
+
+    And whether values of one mask have the same colour, so that to the eye they are one class.
+    """
     found: dict[int, list[Colour]] = {}
+    same: dict[tuple[int, ...], Colour] = {}
     for mask in masks:
-        for value, colour in mask.palette.items():
+        values: dict[Colour, list[int]] = {}
+        for value, colour in sorted(mask.palette.items()):
             if colour not in found.setdefault(value, []):
                 found[value].append(colour)
+            values.setdefault(colour, []).append(value)
+        same |= {tuple(alike): colour for colour, alike in values.items() if len(alike) > 1}
     if not found:
         return []
     told = ", ".join(f"{value} {' or '.join(map(colour_text, colours))}" for value, colours in sorted(found.items()))
     differ = any(len(colours) > 1 for colours in found.values())
+    named = [(" and ".join(map(str, alike)), colour_text(colour)) for alike, colour in sorted(same.items())]
     return [
         f"masks have a palette, whose indices are taken for values: {told}"
-        + ("; not all have the same colours, so look whether their indices mean the same" if differ else "")
+        + ("; not all have the same colours, so look whether their indices mean the same" if differ else ""),
+        *(f"{alike} have one colour, {colour}, so look whether they are one class" for alike, colour in named),
     ]
 
 
