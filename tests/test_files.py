@@ -8,12 +8,14 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from unetcli.errors import ConfigError, DataError
 from unetcli.files import (
     refuse_existing,
+    refuse_unwritable,
     replacing,
     replacing_folder,
     sha256,
@@ -44,6 +46,21 @@ def test_a_file_is_written_with_its_parents_and_nothing_is_left_beside_it(tmp_pa
 
     assert (tmp_path / "a" / "b" / "note.txt").read_bytes() == "ä\n".encode()
     assert names(tmp_path / "a" / "b") == ["note.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_and_one_that_can_is_left_alone(tmp_path):
+    (tmp_path / "file").touch()
+    refuse_unwritable(tmp_path / "new" / "run")
+    with pytest.raises(DataError, match=r"file/run: cannot be written \(Not a directory\)"):
+        refuse_unwritable(tmp_path / "file" / "run")
+
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_a_folder_in_which_nothing_can_be_made_is_found_without_a_file_in_it():
+    with pytest.raises(DataError, match="cannot be written"):
+        refuse_unwritable(Path("/proc/nowhere/run"))
 
 
 def test_an_old_file_stays_until_the_block_ends(tmp_path):

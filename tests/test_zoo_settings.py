@@ -187,7 +187,7 @@ def test_why_nothing_is_cropped_is_said_of_the_network_of_the_file(name, reason)
 
 
 FILTERS = {"filter_weight": ["outc.weight", "outc.bias"]}
-FILTERED = "--filter-weight outc.weight --filter-weight outc.bias"
+FILTERED = "--filter-weight head"
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,10 @@ FILTERED = "--filter-weight outc.weight --filter-weight outc.bias"
         ({"resume": True, "transfer_training": True, "resume_ckpt": "./"} | FILTERS, f"--init-from FILE {FILTERED}"),
         ({"transfer_training": True, "resume_ckpt": "a.ckpt"} | FILTERS, f"--init-from a.ckpt {FILTERED}"),
         ({"resume": True, "resume_ckpt": None, "filter_weight": "outc"}, "--init-from FILE"),
+        (
+            {"transfer_training": True, "filter_weight": ["final1.weight", "down4", "final4.weight"]},
+            "--init-from FILE --filter-weight head --filter-weight down4",
+        ),
     ],
 )
 def test_the_options_that_load_the_weights_which_a_file_asks_for(values, weights):

@@ -84,6 +84,14 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{path}: already exists", hint="name another place, or add --overwrite to replace it")
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Raise `DataError` if nothing could be written at `path`, by a file without a name in the folder that is there."""
+    with _writing_to(path):
+        nearest = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:

@@ -103,6 +103,7 @@ def test_eval_shows_it_anew_and_measures_what_is_missing(folded):
         ("train --fold all --set train.select_by=x --config small.yaml", 2, "train.select_by: x: no such measure"),
         ("train --fold every --config small.yaml", 2, "'every' is no fold"),
         ("train --resume runs/isbi-custom-folds --fold all", 2, "--resume: --fold cannot change"),
+        ("train --resume runs/isbi-custom-folds --dry-run", 2, "such as --resume runs/isbi-custom-folds/fold-0"),
         ("train --resume runs/isbi-custom-folds --epochs 1", 2, "--epochs 1: runs/isbi-custom-folds already has 2"),
         ("train nowhere --resume runs/isbi-custom-folds", 3, "nowhere: not a dataset folder"),
         ("eval --run runs/isbi-custom-folds --tta", 2, "which --tta cannot measure in another way"),

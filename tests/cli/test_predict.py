@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
 from processes import SAMPLE, contents, page_values
+
+from unetcli.cli.predict.pages import segment
+from unetcli.config import Config, with_values
+from unetcli.data.formats.masks import Outputs
 
 VOLUME = tifffile.imread(SAMPLE / "test-volume.tif")
 RESOLUTION = {"resolution": (254000, 127000), "resolutionunit": "CENTIMETER"}
@@ -52,6 +57,24 @@ def test_within_memory_the_plan_for_pages_of_one_size_is_said_once(workshop, bat
     done = workshop.unet("predict", stack, "-o", batch[0] / "planned", "--max-memory", "2GB")
     assert done.err.count("memory: at most") == 1
     assert tifffile.imread(batch[0] / "planned" / "stack.tif").shape == (3, 71, 133)
+
+
+@pytest.mark.parametrize(("num_pages", "planned"), [(1, 1), (2, 2), (5, 3)])
+def test_so_many_pages_are_planned_for_as_a_file_has_but_no_more_than_meet(tmp_path, num_pages, planned):
+    class PlannedError(Exception):
+        """Ends the prediction as soon as its plan is asked for."""
+
+    def work(*_, num_pages, **__):
+        raise PlannedError(num_pages)
+
+    tifffile.imwrite(tmp_path / "a.tif", VOLUME[:num_pages, :8, :8], photometric="minisblack")
+    segmenter = SimpleNamespace(config=with_values(Config(), {"data.normalization": "zscore"}))
+    facts = SimpleNamespace(channels=("grey",), classes=("a", "b"))
+    wishes = SimpleNamespace(facts=facts, values=[0, 255], segmenter=segmenter, work=work)
+
+    with pytest.raises(PlannedError) as caught:
+        segment(Outputs(tmp_path / "a.tif", tmp_path / "mask.tif"), wishes)
+    assert caught.value.args == (planned,)
 
 
 def test_a_tif_becomes_a_tif_with_its_pages_its_size_and_its_resolution(batch):

@@ -103,9 +103,14 @@ def test_masks_without_an_image_are_told_of(invoke, tmp_path):
     assert "holds 0 images, but must hold one" in skipped["reason"]
 
 
-@pytest.mark.parametrize("value", ["inf", "nan"])
-@pytest.mark.parametrize("option", ["--weight-map-w0", "--weight-map-sigma"])
-def test_a_weight_map_is_of_finite_numbers(invoke, option, value):
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[(option, value) for option in ("--weight-map-w0", "--weight-map-sigma") for value in ("inf", "nan")],
+        ("--weight-map-w0", "1e7"),
+    ],
+)
+def test_a_weight_map_is_of_finite_numbers_that_are_not_huge(invoke, option, value):
     refused = invoke("nuclei", "-o", "out", "--weight-map", option, value)
     assert refused.exit_code == 2
     assert option in refused.stderr

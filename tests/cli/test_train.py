@@ -109,20 +109,25 @@ def test_a_finished_run_goes_on_for_more_epochs_where_its_dataset_has_moved_to(w
 def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(workshop):
     before = contents(workshop.folder / "runs")
     facts = json.loads(workshop.unet("train", "--config", "small.yaml", "--dry-run", "-o", "runs/dry", "--json").out)
-    assert {
-        name: facts[name] for name in ("run", "epochs", "steps_per_epoch", "patches_per_step", "first_weights")
-    } == {
+    expected = {
         "run": "runs/dry",
         "epochs": EPOCHS,
         "steps_per_epoch": STEPS_PER_EPOCH,
         "patches_per_step": 2,
         "first_weights": None,
+        "next_epoch": 1,
+        "ended": None,
+        "processes": 1,
     }
+    assert {name: facts[name] for name in expected} == expected
     assert facts["memory_bytes"] > 0
     resume = ("train", "--resume", workshop.run, "--dry-run")
     facts = json.loads(workshop.unet(*resume, "--epochs", EPOCHS + 1, "--json").out)
     assert (facts["epochs"], facts["first_weights"]) == (EPOCHS + 1, str(workshop.run / "last.ckpt"))
-    assert "memory" in workshop.unet(*resume).out
+    assert (facts["next_epoch"], facts["ended"]) == (EPOCHS + 1, None)
+    done = workshop.unet(*resume, "--distribute", 2).out
+    assert "none, the run has finished; more need --epochs N" in done
+    assert "for each of 2 processes" in done
     assert contents(workshop.folder / "runs") == before
 
 
@@ -142,7 +147,12 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(workshop):
             "hint:  did you mean 'mean_iou'? known are: pixel_accuracy, mean_iou, ",
         ),
         ("--dry-run --set train.select_by=mean_io", 2, "train.select_by: mean_io: no such measure of isbi"),
-        ("--dry-run --fold all", 2, "--dry-run: is of one run, not of all folds"),
+        (
+            "--dry-run --fold all",
+            2,
+            "--dry-run: is of one run, not of all folds\nhint:  name one fold, such as --fold 0",
+        ),
+        ("--dry-run -o small.yaml/run", 3, "small.yaml/run: cannot be written (Not a directory)"),
         ("--dry-run --resume runs/isbi-custom-fold0 --epochs 1", 2, "--epochs 1: runs/isbi-custom-fold0 already has 8"),
         ("--fold 7", 2, "data.fold: 7, but isbi has 5 folds\nhint:  choose 0 to 4"),
         ("--config nowhere.yaml", 2, "nowhere.yaml: cannot be read"),

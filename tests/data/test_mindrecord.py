@@ -50,6 +50,15 @@ def test_every_type_comes_back_bit_for_bit(tmp_path, rng, dtype):
         assert_same(ours, LabelledImage(theirs.id, native, theirs.labels))
 
 
+def test_what_a_case_holds_in_memory_is_told_and_maps_of_files_hold_nothing(tmp_path, rng):
+    case = make_case("a", "uint16", rng)
+    assert case.held_bytes == 9 * 7 * (2 + 1)
+    more = {"instances": np.zeros((9, 7), np.int32), "weights": np.ones((9, 7), np.float32)}
+    assert replace(case, **more).held_bytes == 9 * 7 * (2 + 1 + 4 + 4)
+    mapped = np.memmap(tmp_path / "image", np.uint16, "w+", shape=case.image.shape)
+    assert replace(case, image=mapped).held_bytes == 9 * 7
+
+
 def test_cases_come_in_the_order_asked_for(path, cases):
     read = read_cases(path, ["größe", "slice-002"])
     assert_same(read[0], cases[2])

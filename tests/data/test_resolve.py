@@ -151,6 +151,10 @@ def test_a_loss_that_weighs_pixels_needs_a_weight_map(tmp_path, manifest):
     with pytest.raises(ConfigError, match="has no weight map") as caught:
         resolve(config, tmp_path, manifest)
     assert "--weight-map" in caught.value.hint
+    of_volumes = with_values(config, {"model.ndim": 3, "data.patch_size": [16, 32, 32]})
+    with pytest.raises(ConfigError, match="has no weight map") as caught:
+        resolve(of_volumes, tmp_path, volume_manifest((1.0, 1.0, 1.0)))
+    assert caught.value.hint == "leave the setting out; there are weight maps of images only"
     weighed = manifest.model_copy(update={"weight_map": WeightMapFacts(w0=10, sigma=5)})
     assert resolve(config, tmp_path, weighed).loss.weight_map
 

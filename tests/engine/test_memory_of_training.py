@@ -7,7 +7,17 @@ import pytest
 from mindspore import nn
 
 from unetcli.config import Config, with_values
-from unetcli.engine.memory import OF_ACTIVATIONS, OF_FINEST, OF_PARAMETERS, OF_PROCESS, _counted, _num_outputs
+from unetcli.engine.memory import (
+    COPIES_LOADING,
+    OF_ACTIVATIONS,
+    OF_FINEST,
+    OF_LOADING,
+    OF_PARAMETERS,
+    OF_PROCESS,
+    ROWS_LOADING,
+    _counted,
+    _num_outputs,
+)
 from unetcli.engine.memory import training_bytes as bytes_of
 
 SMALL = {"model.base_channels": 4, "model.depth": 3, "model.in_channels": 1, "model.num_classes": 2}
@@ -33,6 +43,13 @@ def test_memory_is_the_sum_of_its_parts(values):
     expected = OF_PROCESS[kind] + OF_PARAMETERS * 4 * num_parameters
     expected += 3 * OF_ACTIVATIONS[kind] * num_features * finest + OF_FINEST[kind] * finest
     assert bytes_of(config) == pytest.approx(expected, abs=1)
+
+
+def test_images_stay_in_memory_and_take_more_while_they_are_loaded():
+    config = config_of(OF_2D)
+    assert bytes_of(config, [1000, 0, 5000]) == bytes_of(config) + 6000
+    large = [40_000_000] * 20 + [50_000_000]
+    assert bytes_of(config, large) == OF_LOADING + COPIES_LOADING * 850_000_000 + ROWS_LOADING * 50_000_000
 
 
 def test_layers_are_counted_by_the_size_of_a_patch_without_taking_its_memory():

@@ -250,6 +250,20 @@ def test_a_budget_that_is_too_small_is_told_the_least_that_would_do():
     assert caught.value.hint.startswith(f"allow {needed}")
 
 
+def test_a_budget_of_a_few_bytes_is_told_as_such():
+    with pytest.raises(ConfigError, match="--max-memory 2 bytes: an image of"):
+        fit_memory(VOLUME, TILES, COST, 2)
+
+
+def test_objects_are_named_as_what_could_be_left_out_where_that_would_do():
+    work = Work((1, 3000, 4000), np.dtype(np.uint8), 2, separation=Separation((1,)))
+    least = plan_memory(work, replace(IMAGE_TILES, batch_size=1), COST)
+    for budget, helps in ((least.peak_bytes - 900_000_000, True), (least.peak_bytes - 900_000_001, False)):
+        with pytest.raises(ConfigError) as caught:
+            fit_memory(work, IMAGE_TILES, COST, budget)
+        assert ("leave out --instances, which takes 900 MB" in caught.value.hint) == helps
+
+
 def test_the_budget_named_in_the_hint_does():
     with pytest.raises(ConfigError) as caught:
         fit_memory(VOLUME, TILES, COST, 10**9)

@@ -122,7 +122,8 @@ def train(
         from unetcli.cli.folding import train_folds
 
         if dry_run:
-            raise ConfigError("--dry-run: is of one run, not of all folds", hint="name one fold, such as --fold 0")
+            one = f"--resume {resume / 'fold-0'}" if resume else "--fold 0"
+            raise ConfigError("--dry-run: is of one run, not of all folds", hint=f"name one fold, such as {one}")
         if is_started_among_others():
             raise ConfigError("--fold all: not in a process that is one of several", hint="start it with --distribute")
         train_folds(request, device.value, spread, as_json=json_report)
@@ -131,8 +132,9 @@ def train(
         from unetcli.cli.rehearsing import show
 
         cluster = spread.cluster(device.value)
-        run, cases, _ = _checked(request, device.value, num_ranks=cluster.size if cluster else 1)
-        show(run, cases[0], request, device.value, as_json=json_report)
+        num_processes = cluster.size if cluster else 1
+        run, cases, _ = _checked(request, device.value, num_ranks=num_processes)
+        show(run, cases, request, device.value, num_processes=num_processes, as_json=json_report)
         return
     company = meet(device.value)
     if company is None:

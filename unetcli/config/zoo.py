@@ -82,6 +82,11 @@ OF_VALIDATION = ("eval_interval", "eval_metrics")
 SWITCHES = {"unet_medical": ("use_ds", "use_bn", "use_deconv"), "unet_simple": ("use_ds",)}
 """Keys that a network does not read, by `model_name`."""
 
+OUTPUTS = ("outc", "final")
+"""What the names of the zoo's last layers begin with, whose `outc.weight` names nothing in its network."""
+HEAD = "head"
+"""What is in our names of these layers; it is found in weights of the zoo and of a run."""
+
 UNKNOWN = "not a key that is known of the zoo's U-Nets"
 
 
@@ -171,8 +176,9 @@ def _weights(values: Mapping[str, Any]) -> str:
     file, names = values.get("resume_ckpt"), values.get("filter_weight")
     options = ["--init-from", shlex.quote(file) if isinstance(file, str) and file.endswith(".ckpt") else "FILE"]
     if values.get("transfer_training") and isinstance(names, list | tuple):
-        for name in names:  # pyright: ignore[reportUnknownVariableType]
-            options += ["--filter-weight", shlex.quote(str(name))]  # pyright: ignore[reportUnknownArgumentType]
+        found = [str(name) for name in names]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        for name in dict.fromkeys(HEAD if name.startswith(OUTPUTS) else name for name in found):
+            options += ["--filter-weight", shlex.quote(name)]
     return " ".join(options)
 
 

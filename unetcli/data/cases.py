@@ -61,6 +61,12 @@ class LabelledImage:
         return self.geometry.spacing if self.geometry else None
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes of its arrays in memory; those that are maps of files count for nothing."""
+        arrays = (self.image, self.labels, self.instances, self.weights)
+        return sum(array.nbytes for array in arrays if array is not None and not isinstance(array, np.memmap))
+
+    @property
     def size(self) -> tuple[int, ...]:
         """Pixels along each axis."""
         return self.labels.shape

@@ -31,7 +31,9 @@ def resolve(config: Config, folder: Path, manifest: Manifest) -> Config:
     if config.loss.weight_map and manifest.weight_map is None:
         raise ConfigError(
             f"loss.weight_map: is set, but {folder} has no weight map",
-            hint="prepare it again with --weight-map, or leave the setting out",
+            hint="prepare it again with --weight-map, or leave the setting out"
+            if manifest.num_axes == 2
+            else "leave the setting out; there are weight maps of images only",
         )
     facts = {"model.in_channels": len(manifest.channels), "model.num_classes": manifest.num_classes}
     for name, found in facts.items():

@@ -197,9 +197,12 @@ def fit_memory(work: Work, tiles: TilePlan, cost: PredictorCost, budget: int) ->
     least = plan_memory(work, replace(tiles, batch_size=1), cost)
     size = " x ".join(map(str, work.shape[1:]))
     allowed = f"allow {bytes_as_text(least.peak_bytes, up=True)}, or make tiles smaller along the first axis"
-    apart = f", or leave out --instances, which takes {bytes_as_text(least.objects_bytes)}" if work.separation else ""
+    takes = bytes_as_text(least.objects_bytes)
+    does_without = work.separation is not None and least.peak_bytes - least.objects_bytes <= budget
+    apart = f", or leave out --instances, which takes {takes}" if does_without else ""
+    given = bytes_as_text(budget) if budget >= 10**6 else counted(budget, "byte")
     raise ConfigError(
-        f"--max-memory {bytes_as_text(budget)}: an image of {size} with {work.num_classes} classes needs "
+        f"--max-memory {given}: an image of {size} with {work.num_classes} classes needs "
         f"{bytes_as_text(least.peak_bytes, up=True)} even with tiles one by one; {least.describe()[1]}",
         hint=allowed + apart,
     )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from unetcli.runs import RunFacts
 
 AT_ONCE = 3
-"""Pages in memory: one that is read, one that is segmented, and one that is written."""
+"""Pages of a file in memory, if it has as many: one that is read, one that is segmented, and one that is written."""
 
 find = find_images
 plan = plan_outputs
@@ -54,7 +54,8 @@ def segment(outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
 
     @functools.cache  # the plan for pages of one size is said once
     def segmenter_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Segmenter:
-        return within_memory(wishes, wishes.work(shape, dtype, keeps_scores=True, num_pages=AT_ONCE))
+        num_pages = min(AT_ONCE, image.num_pages)
+        return within_memory(wishes, wishes.work(shape, dtype, keeps_scores=True, num_pages=num_pages))
 
     def scored(pages: Iterable[NDArray[Any]]) -> Iterator[Scores]:
         nonlocal off_scale

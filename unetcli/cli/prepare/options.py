@@ -124,7 +124,11 @@ WeightMapClassesOption = Annotated[
 WeightMapW0Option = Annotated[
     float | None,
     typer.Option(
-        min=0, callback=finite, help="What the map adds, at most, in a gap; 10 if left out.", show_default=False
+        min=0,
+        max=1e6,
+        callback=finite,
+        help="What the map adds, at most, in a gap; 10 if left out.",
+        show_default=False,
     ),
 ]
 WeightMapSigmaOption = Annotated[
