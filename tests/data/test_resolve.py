@@ -178,6 +178,11 @@ def test_logits_are_adjusted_by_what_a_pixel_of_each_class_weighs(tmp_path, mani
     np.testing.assert_allclose(by_both.loss.log_weights, np.log([2.4, 18.0]), atol=1e-6)
     assert resolve(by_both, tmp_path, weighed) == by_both
 
+    untold = weighed.model_copy(update={"cases": (cases[0], case)})
+    with pytest.raises(ConfigError, match="does not say what its weights are in the mean") as caught:
+        resolve(with_values(Config(), weights | {"loss.weight_map": True}), tmp_path, untold)
+    assert "--weight-map" in caught.value.hint
+
     changed = resolve(with_values(by_both, {"loss.weight_map": False}), tmp_path, weighed)
     assert changed.loss == by_class.loss
     unset = resolve(with_values(by_both, {"loss.logit_adjustment": None}), tmp_path, weighed)
