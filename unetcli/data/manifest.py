@@ -192,11 +192,14 @@ class Manifest(Record):
         return self._over_all_pixels([case.class_shares for case in self.cases])
 
     @property
-    def mean_weights(self) -> tuple[float, ...]:
-        """How much a pixel of each class counts in the mean, by the weight map; 1 where there is none, or none such."""
+    def mean_weights(self) -> tuple[float, ...] | None:
+        """How much a pixel of each class counts in the mean, by the weight map; 1 if no pixel is of it.
+
+        None where that is not told, as where there is no weight map.
+        """
         shares = [case.weight_shares for case in self.cases if case.weight_shares is not None]
         if len(shares) < len(self.cases):
-            return (1.0,) * self.num_classes
+            return None
         weighed = self._over_all_pixels(shares)
         return tuple(w / share if share else 1.0 for w, share in zip(weighed, self.class_shares, strict=True))
 

@@ -74,12 +74,12 @@ def _check_axes(config: Config, folder: Path, manifest: Manifest) -> None:
 
 def _log_weights(loss: LossSettings, manifest: Manifest) -> list[float]:
     """The logarithm of what a pixel of each class weighs in the mean, by class weights and weight map together."""
-    if loss.weight_map and any(case.weight_shares is None for case in manifest.cases):
+    by_map = manifest.mean_weights if loss.weight_map else (1.0,) * manifest.num_classes
+    if by_map is None:
         raise ConfigError(
             f"loss.logit_adjustment: weights, but {manifest.name} does not say what its weights are in the mean",
             hint="prepare it again with --weight-map",
         )
-    by_map = manifest.mean_weights if loss.weight_map else (1.0,) * manifest.num_classes
     by_class = loss.class_weights or (1.0,) * manifest.num_classes
     if len(by_class) != manifest.num_classes:
         raise ConfigError(f"loss.class_weights are {len(by_class)}, but there are {manifest.num_classes} classes")

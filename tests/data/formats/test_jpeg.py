@@ -57,6 +57,14 @@ def test_a_jpeg_of_four_inks_is_refused(photograph):
         pages_of(photograph(channels=4))
 
 
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe0\x00\x10JFIF"])
+def test_a_jpeg_that_is_cut_off_before_its_pixels_is_refused(tmp_path, content):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="it has no end"):
+        pages_of(path)
+
+
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.6, 0.999])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"exif": b"Exif\0\0" + b"\xff\xd9" * 9}])
 def test_a_jpeg_that_is_cut_off_is_refused(photograph, share, options):

@@ -62,7 +62,7 @@ def _has_end(content: bytes) -> bool:
     A photograph in small, with an end of its own, may lie in the segments before them.
     """
     place = 2
-    while content[place + 1] != SCAN:
+    while place + 1 < len(content) and content[place + 1] != SCAN:
         is_filled = content[place + 1] == 0xFF
         place += 1 if is_filled else 2 + int.from_bytes(content[place + 2 : place + 4], "big")
     return END in content[place:]
